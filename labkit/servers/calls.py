@@ -1,0 +1,258 @@
+"""A handler's call: checked beforehand, and its life recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+from labkit.clock import scaled
+from labkit.errors import BadHandler
+from labkit.lines import original
+from labkit.servers.cancels import Canceller, tell_cancels
+from labkit.tasks import describe
+from labkit.timeline import Timeline
+from labkit.wording import of_exception, of_message
+
+__all__ = ["Call", "Handler", "Host", "check_handler", "name_of"]
+
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+#: How often, and how long in seconds each time, the lab asks a handler to stop.
+_TRIES, _WAIT = 3, 0.5
+
+#: The close code of a connection that ended without a Close frame (RFC 6455, section 7.1.5); never on the wire.
+_ABNORMAL = 1006
+
+#: Whether the running code is inside a method of the connection that the handler called.
+_inside: ContextVar[bool] = ContextVar("labkit_inside", default=False)
+
+
+def name_of(handler: Callable[..., Any]) -> str:
+    """Name a handler for a reader."""
+    function = original(handler)
+    name: str = getattr(function, "__qualname__", type(handler).__name__)
+    return name.rpartition("<locals>.")[2]
+
+
+def check_handler(handler: object, argument: str) -> None:
+    """Refuse what no stack could call, before any socket opens.
+
+    Args:
+        handler: the handler.
+        argument: the name of the one argument that the stack calls it with.
+
+    Raises:
+        BadHandler: it is not a coroutine function, or does not take exactly one argument.
+    """
+    if not callable(handler):
+        raise BadHandler(
+            f"the handler is {handler!r}, which cannot be called; give the function itself: async def h({argument})"
+        )
+    name = name_of(handler)
+    function = original(handler)
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function)):
+        kind = "a class" if inspect.isclass(handler) else "not a coroutine function"
+        raise BadHandler(f"the handler {name!r} is {kind}; write it as: async def {name}({argument})")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        takes = ", ".join(map(str, signature.parameters.values())) or "nothing"
+        raise BadHandler(
+            f"the handler {name!r} takes ({takes}), but is called with one argument, the {argument};"
+            f" write it as: async def {name}({argument})"
+        ) from None
+
+
+class Call:
+    """One call of the handler, for one connection.
+
+    The lab watches what the library tells the handler through stand-ins for a few methods, set on this one
+    connection, which keeps its type and its behaviour; they are taken off when the handler ends.
+
+    Attributes:
+        connection: the library's own connection, once there is one.
+        task: the library's task in which the handler runs.
+        stopping: whether the lab itself is cancelling the handler.
+    """
+
+    def __init__(self, timeline: Timeline, number: int) -> None:
+        self.timeline = timeline
+        self.number = number
+        self.connection: Any = None
+        self.task = asyncio.current_task()
+        self.stopping = False
+        self._observed: list[str] = []
+
+    def connect(self, connection: Any) -> None:
+        """Note the handler's connection."""
+        self.connection = connection
+
+    def observe(
+        self,
+        name: str,
+        *,
+        began: Callable[..., None] | None = None,
+        done: Callable[[Any], None] | None = None,
+        lost: type[Exception],
+    ) -> None:
+        """Watch a coroutine method of the connection.
+
+        Args:
+            name: the method's name.
+            began: called with the method's arguments when the handler calls it.
+            done: called with the result when it returns.
+            lost: the exceptions by which the method tells that the connection is over.
+        """
+        method = getattr(self.connection, name)
+
+        @functools.wraps(method)
+        async def stand_in(*args: Any, **kwargs: Any) -> Any:
+            if _inside.get():  # the library calls its own method: not the handler's doing
+                return await method(*args, **kwargs)
+            token = _inside.set(True)
+            try:
+                if began is not None:
+                    began(*args, **kwargs)
+                result = await method(*args, **kwargs)
+                if done is not None:
+                    done(result)
+            except lost as exception:
+                self.noticed(f"{name}()", exception)
+                raise
+            finally:
+                _inside.reset(token)
+            return result
+
+        setattr(self.connection, name, stand_in)
+        self._observed.append(name)
+
+    def release(self) -> None:
+        """Take the stand-ins off."""
+        while self._observed:
+            self.connection.__dict__.pop(self._observed.pop(), None)
+
+    def received(self, data: Any) -> None:
+        """Record a message that the library gave to the handler."""
+        self.timeline.record("handler", "recv", *of_message(data))
+
+    def sent(self, data: Any, *_: Any, **__: Any) -> None:
+        """Record a message that the handler gives to the library."""
+        self.timeline.record("handler", "send", *of_message(data))
+
+    def closing(self, code: int = 1000, *_: Any, **keywords: Any) -> None:
+        """Record that the handler closes the connection."""
+        code = int(keywords.get("code", code))
+        self.timeline.record("handler", "close", f"close({code})", {"code": code})
+
+    def closed(self) -> None:
+        """Record that the closing ended, where the peer had no part in it."""
+        if self.close_code() == _ABNORMAL:
+            self.noticed("close() ended without the peer's Close")
+
+    def noticed(self, how: str, exception: BaseException | None = None) -> None:
+        """Record that the library told the handler of the connection's end."""
+        told = None if exception is None else of_exception(exception)
+        text = how if exception is None else f"{how}: {type(exception).__name__}: {exception}"
+        self.timeline.record("handler", "notice", text, {"how": how, "exception": told, "code": self.close_code()})
+
+    def close_code(self) -> int | None:
+        """Read the close code that the handler's own connection reports."""
+        code = getattr(self.connection, "close_code", None)
+        return None if code is None else int(code)
+
+    def cancelled(self, canceller: Canceller | None) -> None:
+        """Record that somebody cancels the handler."""
+        if self.stopping:
+            by, package = "the lab", "labkit"
+        else:
+            by, package = (canceller.by, canceller.package) if canceller else (None, None)
+        text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
+        self.timeline.record("handler", "cancelled", text, {"by": by, "package": package})
+
+
+class Host:
+    """Calls the handler for each connection, and records what becomes of it.
+
+    Args:
+        handler: the learner's coroutine function.
+        timeline: where to record.
+        stack: the stack's name.
+        library: the library's name and version.
+    """
+
+    def __init__(self, handler: Handler, timeline: Timeline, *, stack: str, library: str) -> None:
+        self.handler = handler
+        self.timeline = timeline
+        self.stack = stack
+        self.library = library
+        self.calls: list[Call] = []
+        self._numbers = itertools.count(1)
+
+    async def call(self, argument: Any, prepare: Callable[[Call], Any] | None = None) -> Any:
+        """Run the handler in the current task, exactly as the library would.
+
+        Args:
+            argument: what the library calls the handler with.
+            prepare: called with the call before the handler starts.
+
+        Returns:
+            What the handler returns; what it raises, passes.
+        """
+        call = Call(self.timeline, next(self._numbers))
+        self.calls.append(call)
+        if prepare is not None:
+            prepare(call)
+        self.timeline.record(
+            "handler",
+            "start",
+            f"{name_of(self.handler)} starts",
+            {
+                "handler": name_of(self.handler),
+                "stack": self.stack,
+                "library": self.library,
+                "given": type(argument).__name__,
+                "call": call.number,
+            },
+        )
+        ending, exception = "returned", None
+        try:
+            return await tell_cancels(self.handler(argument), call.cancelled)
+        except asyncio.CancelledError:
+            ending = "cancelled"
+            raise
+        except BaseException as raised:
+            ending, exception = "raised", of_exception(raised)
+            raise
+        finally:
+            call.release()
+            self.timeline.record(
+                "handler",
+                "end",
+                ending if exception is None else f"raised {exception}",
+                {"ending": ending, "exception": exception, "close_code": call.close_code(), "call": call.number},
+            )
+            self.calls.remove(call)
+
+    async def stop(self) -> None:
+        """Cancel every handler that still runs; one that refuses is recorded as leaked."""
+        for _ in range(_TRIES):
+            running = {call.task: call for call in self.calls if call.task is not None and not call.task.done()}
+            if not running:
+                return
+            for task, call in running.items():
+                call.stopping = True
+                task.cancel()
+            await asyncio.wait(running, timeout=scaled(_WAIT))
+        for call in self.calls:
+            if call.task is not None and not call.task.done():
+                data = {"what": "handler", "name": describe(call.task), "stubborn": True}
+                self.timeline.record("loop", "leaked", f"handler {name_of(self.handler)!r} refuses to stop", data)

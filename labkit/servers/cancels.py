@@ -1,0 +1,97 @@
+"""Who cancels a handler."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
+from types import FrameType
+from typing import Any
+
+__all__ = ["Canceller", "tell_cancels"]
+
+
+class Canceller:
+    """The code that called ``cancel()``.
+
+    Attributes:
+        by: its function, with the package in brackets, such as ``"RequestHandler.connection_lost (aiohttp)"``.
+        package: the package alone.
+    """
+
+    def __init__(self, frame: FrameType) -> None:
+        self.package: str = str(frame.f_globals.get("__name__", "?")).partition(".")[0]
+        self.by: str = f"{frame.f_code.co_qualname.replace('.<locals>', '')} ({self.package})"
+
+
+#: Modules that only pass a cancel on.
+_PASSING_ON = frozenset({"asyncio.tasks", "asyncio.futures", __name__})
+
+#: Modules that call whatever is due; where the search ends here, the canceller is not on the stack.
+_LOOP = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "nest_asyncio", "nest_asyncio2"})
+
+
+def _canceller(frame: FrameType | None) -> Canceller | None:
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        if module in _LOOP:
+            return None
+        if module not in _PASSING_ON:
+            return Canceller(frame)
+        frame = frame.f_back
+    return None
+
+
+class _Awaited:
+    """A future as the task sees it, so that its ``cancel`` can be overheard.
+
+    ``Task.cancel()`` calls ``cancel()`` on whatever the task waits for, at once and on the caller's stack. All else
+    goes to the future itself, so the task wakes exactly when it would have.
+    """
+
+    def __init__(self, future: Any, told: Callable[[Canceller | None], None]) -> None:
+        self._future = future
+        self._told = told
+        future._asyncio_future_blocking = False
+        self._asyncio_future_blocking = True
+
+    def cancel(self, msg: Any = None) -> bool:
+        # sys._getframe is CPython's; elsewhere the canceller is unknown.
+        self._told(_canceller(sys._getframe()) if hasattr(sys, "_getframe") else None)
+        return bool(self._future.cancel(msg=msg))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._future, name)
+
+
+@types.coroutine
+def tell_cancels(
+    coroutine: Coroutine[Any, Any, Any], told: Callable[[Canceller | None], None]
+) -> Generator[Any, Any, Any]:
+    """Await a coroutine, and tell of each cancel that reaches it.
+
+    Args:
+        coroutine: what to await; it runs in the current task, as if awaited directly.
+        told: called at the moment of the cancel with who called it, or None where that is not on the stack.
+
+    Returns:
+        What the coroutine returns; what it raises, passes.
+    """
+    steps: Any = coroutine.__await__()
+    step, argument = steps.send, None
+    while True:
+        try:
+            awaited = step(argument)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            argument = None  # an exception that its own traceback holds would live until the next garbage collection
+        if getattr(awaited, "_asyncio_future_blocking", None):
+            awaited = _Awaited(awaited, told)
+        try:
+            step, argument = steps.send, (yield awaited)
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as exception:
+            step, argument = steps.throw, exception
