@@ -1,0 +1,31 @@
+"""Faults: the named ways for a connection to end or misbehave, by one file a family.
+
+A new family is imported here; a new fault is one class in its family's file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from labkit.faults.closing import Close, CloseThenReset, GoingAway, IgnoreClose, NoCode
+from labkit.faults.fault import Fault, Scene, find_fault, registry
+from labkit.faults.transport import Fin, HalfClose, Reset, TruncatedFrame
+
+__all__ = [
+    "FAULTS",
+    "Close",
+    "CloseThenReset",
+    "Fault",
+    "Fin",
+    "GoingAway",
+    "HalfClose",
+    "IgnoreClose",
+    "NoCode",
+    "Reset",
+    "Scene",
+    "TruncatedFrame",
+    "find_fault",
+]
+
+#: Every fault with its default knobs, by name.
+FAULTS: Final[dict[str, Fault]] = {name: fault() for name, fault in registry.items()}

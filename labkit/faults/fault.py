@@ -1,0 +1,140 @@
+"""What a fault is, and the registry of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from labkit.errors import BadValue, UnknownName
+from labkit.timeline import Timeline
+from labkit.wire import Wire
+
+__all__ = ["Fault", "Peer", "Scene", "check_close", "find_fault", "registry"]
+
+#: Every fault's class, by name, in the order of definition.
+registry: dict[str, type[Fault]] = {}
+
+
+class Peer(Protocol):
+    """What a fault may ask of the client."""
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Send a Close frame."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a fault strikes.
+
+    Attributes:
+        wire: the relay between the client and the server.
+        client: the client.
+        timeline: the experiment's.
+        patience: how long a fault may wait for a cause, in seconds, already scaled.
+    """
+
+    wire: Wire
+    client: Peer
+    timeline: Timeline
+    patience: float
+
+
+class Fault(ABC):
+    """A named way for a connection to end or misbehave; its fields are its knobs.
+
+    A subclass is a frozen dataclass with its name and family as class arguments:
+    ``class Reset(Fault, name="reset", family="transport")``. Its docstring says what travels on the wire, what causes
+    it in life, and what to look for.
+
+    Attributes:
+        name: the name by which ``play`` takes it.
+        family: the family of faults that it belongs to.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str, family: str, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.name = name
+        cls.family = family
+        registry[name] = cls
+
+    @abstractmethod
+    async def strike(self, scene: Scene) -> None:
+        """Do it; the experiment records the moment just before.
+
+        Args:
+            scene: where.
+        """
+
+    def knobs(self) -> dict[str, Any]:
+        """Read the knobs.
+
+        Returns:
+            Their values by name.
+        """
+        assert dataclasses.is_dataclass(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __str__(self) -> str:
+        assert dataclasses.is_dataclass(self)
+        turned = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}({', '.join(turned)})" if turned else self.name
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # IPython asks for this: the name of a fault in a cell is answered with what it is.
+        printer.text(f"{self!r}\n\n{inspect.getdoc(self)}")
+
+
+def find_fault(fault: str | Fault) -> Fault:
+    """Find a fault.
+
+    Args:
+        fault: a name, for the fault with its default knobs; or a fault itself.
+
+    Returns:
+        The fault.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    if isinstance(fault, Fault):
+        return fault
+    if isinstance(fault, type) and issubclass(fault, Fault):
+        return fault()
+    # `going_away` and `GoingAway` are near enough, but a name has one spelling: say which.
+    if fault not in registry:
+        spelling = re.sub(r"(?<=[a-z])(?=[A-Z])|_", "-", str(fault)).lower()
+        raise UnknownName("fault", spelling if spelling in registry else fault, registry)
+    return registry[fault]()
+
+
+#: Codes that RFC 6455 (section 7.4.1) reserves: an endpoint reports them, no frame carries them.
+_NEVER_SENT = {1005: "no code was in the Close frame", 1006: "there was no Close frame", 1015: "TLS failed"}
+
+
+def check_close(code: int, reason: str) -> None:
+    """Refuse what a Close frame may not carry (RFC 6455, sections 5.5 and 7.4; the IANA registry of close codes).
+
+    Args:
+        code: the close code.
+        reason: the reason.
+
+    Raises:
+        BadValue: the code may not be sent, or the reason is longer than 123 bytes.
+    """
+    if code in _NEVER_SENT:
+        raise BadValue(f"code {code} is never on the wire: it is how an endpoint reports that {_NEVER_SENT[code]}")
+    if not isinstance(code, int) or not (1000 <= code <= 1014 and code != 1004 or 3000 <= code <= 4999):
+        raise BadValue(f"code={code!r} may not be sent; the codes are 1000-1003, 1007-1014 and 3000-4999")
+    if len(reason.encode()) > 123:
+        raise BadValue(f"the reason has {len(reason.encode())} bytes; a Close frame holds 123 at most")
