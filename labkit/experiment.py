@@ -1,0 +1,235 @@
+"""One experiment: a handler, a stack, a fault, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from labkit.client import Client
+from labkit.clock import scaled
+from labkit.errors import BadValue
+from labkit.faults import Fault, Scene, find_fault
+from labkit.servers import Handler, Server, check, host, name_of
+from labkit.tasks import describe, tasks_of
+from labkit.timeline import Event, Timeline
+from labkit.verdict import Verdict, judge
+from labkit.wire import Wire
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from labkit.views.source import Source
+
+__all__ = ["Run", "play"]
+
+#: Seconds to wait for an answer that may never come, before the fault strikes or the experiment ends.
+_SETTLE = 0.25
+
+#: Seconds for a task that was left behind to end when it is cancelled.
+_REAP = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of an experiment.
+
+    In a notebook it shows the sequence picture with the verdict as its title; printed, the text timeline.
+
+    Attributes:
+        handler: the handler's name.
+        on: the stack's name.
+        fault: the fault as it was given, such as ``"close(code=4000)"``.
+        timeline: the events.
+    """
+
+    handler: str
+    on: str
+    fault: str
+    timeline: Timeline = field(repr=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the timeline proves."""
+        return judge(self.timeline)
+
+    def source(self) -> Source:
+        """Show the handler's source, each line with when it first ran, or ``never ran``.
+
+        Returns:
+            An object that shows itself in a notebook and in print.
+        """
+        from labkit.views.source import source
+
+        return source(self.timeline)
+
+    def plot(self, **options: Any) -> Figure:
+        """Draw the sequence picture.
+
+        Args:
+            options: those of :func:`labkit.views.sequence.sequence`.
+
+        Returns:
+            A matplotlib figure, outside pyplot: nothing is left open.
+        """
+        from labkit.views.sequence import sequence
+
+        return sequence(self.timeline, self.verdict, **options)
+
+    def save(self, path: str) -> None:
+        """Keep the run as JSON, for :func:`labkit.load`.
+
+        Args:
+            path: the file; it is replaced if it exists.
+        """
+        from labkit.recordings import save
+
+        save(self, path)
+
+    def __str__(self) -> str:
+        from labkit.views.text import text
+
+        return text(self.timeline, self.verdict)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from labkit.views.bundle import mimebundle
+
+        return mimebundle(self.timeline, self.verdict, include=include, exclude=exclude)
+
+
+async def play(
+    handler: Handler,
+    on: str = "aiohttp",
+    fault: str | Fault = "reset",
+    *,
+    messages: Sequence[str | bytes] = ("hello",),
+    patience: float = 2.0,
+    **server_options: Any,
+) -> Run:
+    """Run one experiment: a client connects, sends its messages one after the other, and then the fault strikes.
+
+    The fault strikes when the last answer has arrived, or after a settling time where none comes. A handler that is
+    still running when the patience is over is stopped.
+
+    Args:
+        handler: a coroutine function, exactly as the library wants it.
+        on: the stack's name, one of ``labkit.STACKS``.
+        fault: a fault, or the name of one, of ``labkit.FAULTS``.
+        messages: what the client sends, ``str`` as text and ``bytes`` as binary.
+        patience: how long the handler may take from the fault to its end, in seconds, times ``LABKIT_TIME_SCALE``.
+        server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
+
+    Returns:
+        The run.
+
+    Raises:
+        UnknownName: there is no such stack or fault.
+        BadHandler: the handler is not a coroutine function of one argument.
+        BadOption: the library does not take an option.
+        BadValue: the patience or the messages are not what they should be.
+    """
+    check(handler, on, server_options)
+    fault = find_fault(fault)
+    _check_values(messages, patience)
+    timeline = Timeline()
+    async with AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(_reap, timeline)
+        server = await cleanup.enter_async_context(host(handler, on, timeline=timeline, **server_options))
+        wire = await cleanup.enter_async_context(Wire(server.url, timeline=timeline))
+        client = Client(wire.url, timeline)
+        cleanup.push_async_callback(client.stop)
+        # Entered last, so left first: the handler is stopped while its connection is as the fault left it.
+        cleanup.push_async_callback(_stop, server, scaled(patience))
+        await _act(client, wire, fault, messages, scaled(patience))
+    return Run(name_of(handler), on, str(fault), timeline)
+
+
+def _check_values(messages: object, patience: object) -> None:
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
+        raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
+    for message in messages:
+        if not isinstance(message, str | bytes):
+            raise BadValue(f"the message {message!r} is neither str (a text message) nor bytes (a binary one)")
+    if not isinstance(patience, int | float) or not 0 < patience < float("inf"):
+        raise BadValue(f"patience={patience!r}; it takes a number of seconds above 0, such as 2.0")
+
+
+async def _act(client: Client, wire: Wire, fault: Fault, messages: Sequence[str | bytes], patience: float) -> None:
+    """The play itself: connect, talk, strike, and wait until all is over."""
+    timeline = client.timeline
+    if await client.connect():
+        await timeline.until(_starts, patience)
+        for message in messages:
+            before = len(timeline)
+            client.send(message)
+            await timeline.until(_answers, scaled(_SETTLE), start=before)
+        # A handler that has ended has closed the connection: there is nothing left to break.
+        if not any(map(_ends, timeline)):
+            timeline.record("wire", "fault", str(fault), {"fault": fault.name, "knobs": fault.knobs()})
+            await fault.strike(Scene(wire, client, timeline, patience))
+    if not any(map(_starts, timeline)) or await timeline.until(_ends, patience) is None:
+        return
+    # The handler has ended. A shielded cleanup may go on, and the library has yet to end the connection.
+    await timeline.until(lambda _: not _closing(timeline), patience)
+    try:
+        async with asyncio.timeout(scaled(_SETTLE)):
+            await client.ended()
+            for link in wire.links:
+                await link.closed()
+    except TimeoutError:
+        pass
+
+
+def _starts(event: Event) -> bool:
+    return event.lane == "handler" and event.kind == "start"
+
+
+def _ends(event: Event) -> bool:
+    return event.lane == "handler" and event.kind == "end"
+
+
+def _answers(event: Event) -> bool:
+    return event.lane == "client" and event.kind in {"recv", "ended"}
+
+
+def _closing(timeline: Timeline) -> bool:
+    """Whether a resource has begun to close and is not yet through."""
+    open_ = 0
+    for event in timeline.select("cleanup"):
+        open_ += {"closing": 1, "closed": -1, "truncated": -1}.get(event.kind, 0)
+    return open_ > 0
+
+
+async def _stop(server: Server, patience: float) -> None:
+    """End the experiment: whatever the handler does from here on is the lab's doing."""
+    # "Task exception was never retrieved" comes when the task is collected; the young generations hold it.
+    gc.collect(1)
+    server.timeline.record("loop", "stop", "the lab ends the experiment", {"patience": patience})
+    await server.stop_handlers()
+
+
+async def _reap(timeline: Timeline) -> None:
+    """Name and end what the handler left behind, now that the server, the wire and the client are gone."""
+    # A task that has been cancelled, or whose connection has just gone, may take a few steps to end by itself.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    left = tasks_of(timeline)
+    for task in left:
+        name = describe(task)
+        timeline.record("loop", "leaked", f"task {name}", {"what": "task", "name": name, "stubborn": False})
+        task.cancel()
+    if left:
+        _, stubborn = await asyncio.wait(left, timeout=scaled(_REAP))
+        for task in stubborn:
+            name = describe(task)
+            data = {"what": "task", "name": name, "stubborn": True}
+            timeline.record("loop", "leaked", f"task {name}, which refuses to end", data)
+
+
