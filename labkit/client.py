@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Close, Frame, Opcode
@@ -15,6 +16,7 @@ from labkit.timeline import Timeline
 from labkit.wording import of_close, of_exception, of_message
 
 __all__ = ["Client"]
+
 
 class Client(asyncio.Protocol):
     """A WebSocket client (RFC 6455) that records what it sees on the ``client`` lane.
@@ -114,7 +116,9 @@ class Client(asyncio.Protocol):
             self.timeline.record("client", "refused", "the connection ended in the handshake", {"status": None})
             self._handshake.set_result(False)
         if exc is not None:
-            self._end("reset" if isinstance(exc, ConnectionResetError) else "error", f"connection ended: {of_exception(exc)}")
+            self._end(
+                "reset" if isinstance(exc, ConnectionResetError) else "error", f"connection ended: {of_exception(exc)}"
+            )
         else:
             self._end("fin" if self._eof else "closed", "connection ended: FIN" if self._eof else "connection closed")
         if not self._ended.done():
@@ -152,7 +156,9 @@ class Client(asyncio.Protocol):
         if frame.opcode is Opcode.CLOSE:
             close = Close.parse(frame.data)
             # A frame without a code is told as 1005, which is never on the wire (RFC 6455, section 7.1.5).
-            self.timeline.record("client", "close-received", *of_close(close.code if frame.data else None, close.reason))
+            self.timeline.record(
+                "client", "close-received", *of_close(close.code if frame.data else None, close.reason)
+            )
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             self._fragments.append(frame)
             if frame.fin:
@@ -169,4 +175,3 @@ class Client(asyncio.Protocol):
             elif self._transport.can_write_eof():
                 with contextlib.suppress(OSError):
                     self._transport.write_eof()
-

@@ -231,5 +231,3 @@ async def _reap(timeline: Timeline) -> None:
             name = describe(task)
             data = {"what": "task", "name": name, "stubborn": True}
             timeline.record("loop", "leaked", f"task {name}, which refuses to end", data)
-
-

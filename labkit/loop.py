@@ -32,7 +32,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         BadValue: it is not a coroutine.
         LabError: a loop is running and nest-asyncio is not installed, or cannot patch this loop.
     """
-    if not inspect.iscoroutine(coroutine):
+    awaitable = inspect.iscoroutine(coroutine)
+    if not awaitable:
         raise BadValue(f"labkit.run takes a coroutine, such as labkit.play(handler); this is {coroutine!r}")
     try:
         loop = asyncio.get_running_loop()

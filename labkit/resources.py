@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from labkit.clock import scaled
 from labkit.errors import BadValue
@@ -57,7 +57,7 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
     def __repr__(self) -> str:
         return f"resource({self.name!r}, closing={self.closing:g})"
 
-    async def open(self) -> resource:
+    async def open(self) -> Self:
         """Open the resource.
 
         Returns:
@@ -76,7 +76,7 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
             raise
         self._record("closed")
 
-    async def __aenter__(self) -> resource:
+    async def __aenter__(self) -> Self:
         return await self.open()
 
     async def __aexit__(

@@ -106,7 +106,9 @@ class Timeline:
         """
         return [e for e in self if (lane is None or e.lane == lane) and (not kinds or e.kind in kinds)]
 
-    async def until(self, test: Callable[[Event], bool], timeout: float | None = None, *, start: int = 0) -> Event | None:
+    async def until(
+        self, test: Callable[[Event], bool], timeout: float | None = None, *, start: int = 0
+    ) -> Event | None:
         """Wait for an event.
 
         Args:
@@ -152,7 +154,7 @@ class Timeline:
             A timeline that gives the same events.
         """
         timeline = cls(began=0.0)
-        timeline._raw.extend(tuple(event) for event in events)
+        timeline._raw.extend(events)
         return timeline
 
 

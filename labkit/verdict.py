@@ -55,6 +55,21 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True)
+class _Landmarks:
+    """The events that everything else is measured from."""
+
+    start: Event | None
+    fault: Event | None
+    notice: Event | None
+    end: Event | None
+    stop: Event | None
+
+    @property
+    def ended_before_the_fault(self) -> bool:
+        return self.end is not None and self.fault is not None and self.end.at < self.fault.at
+
+
 def judge(timeline: Timeline) -> Verdict:
     """Read a verdict off a timeline.
 
@@ -67,18 +82,24 @@ def judge(timeline: Timeline) -> Verdict:
     everything = list(timeline)
     stop = _first(everything, "loop", "stop")
     events = everything if stop is None else everything[: everything.index(stop)]
-    start, end = _first(events, "handler", "start"), _first(events, "handler", "end")
     fault = _first(events, "wire", "fault")
+    marks = _Landmarks(
+        start=_first(events, "handler", "start"),
+        fault=fault,
+        notice=_notice(events, fault),
+        end=_first(events, "handler", "end"),
+        stop=stop,
+    )
+    start, end, notice = marks.start, marks.end, marks.notice
 
     ending: Ending = "unknown" if start is None else "running" if end is None else end.data["ending"]
-    notice = _notice(events, fault)
-    noticed = _noticed(events, start, end, fault, notice)
+    noticed = _noticed(events, marks)
     never_ran = _never_ran(events, start)
     cleanup, about = _cleanup(events, start, end)
     leaked = tuple(event.text for event in everything if (event.lane, event.kind) == ("loop", "leaked"))
     complaints = tuple(event.text for event in events if _complains(event))
 
-    told = [_ending_told(events, start, end, fault, stop, notice, noticed)]
+    told = [_ending_told(events, marks, noticed)]
     if end is not None:
         code = end.data["close_code"]
         told.append("no close code" if code is None else f"close code {code}")
@@ -91,7 +112,7 @@ def judge(timeline: Timeline) -> Verdict:
     if leaked:
         told.append(f"left behind: {', '.join(leaked)}")
     if complaints:
-        told.append(f"{len(complaints)} complaint{'s' * (len(complaints) > 1)} in the log")
+        told.append(f"{len(complaints)} complaint{'s' * (len(complaints) > 1)}")
     sentence = "; ".join(told) + "." + _wrong_library(events, start, end)
 
     return Verdict(
@@ -124,12 +145,10 @@ def _notice(events: Sequence[Event], fault: Event | None) -> Event | None:
     return None
 
 
-def _noticed(
-    events: Sequence[Event], start: Event | None, end: Event | None, fault: Event | None, notice: Event | None
-) -> Noticed:
-    if notice is not None:
+def _noticed(events: Sequence[Event], marks: _Landmarks) -> Noticed:
+    if marks.notice is not None:
         return "yes"
-    if start is None or fault is None or (end is not None and end.at < fault.at):
+    if marks.start is None or marks.fault is None or marks.ended_before_the_fault:
         return "unknown"
     by_nobody_knows = any(event.kind == "cancelled" and event.data["package"] is None for event in events)
     return "unknown" if by_nobody_knows else "no"
@@ -177,15 +196,8 @@ def _complains(event: Event) -> bool:
     return (event.lane, event.kind) == ("loop", "exception")
 
 
-def _ending_told(
-    events: Sequence[Event],
-    start: Event | None,
-    end: Event | None,
-    fault: Event | None,
-    stop: Event | None,
-    notice: Event | None,
-    noticed: Noticed,
-) -> str:
+def _ending_told(events: Sequence[Event], marks: _Landmarks, noticed: Noticed) -> str:
+    start, fault, notice, end, stop = marks.start, marks.fault, marks.notice, marks.end, marks.stop
     if start is None:
         refused = _first(events, "client", "refused")
         return "The handler never started" + (f": {refused.text}" if refused else "")
@@ -201,7 +213,7 @@ def _ending_told(
         how = end.text
     if fault is None:
         return f"No fault struck: {who} {how}"
-    if end is not None and end.at < fault.at:
+    if marks.ended_before_the_fault:
         return f"{fault.text}: {who} had ended before the fault: it {how}"
     if notice is not None:
         return f"{fault.text}: {who} noticed after {_seconds(notice.at - fault.at)} and {how}"
@@ -234,4 +246,6 @@ def _ranges(lines: Sequence[int]) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.1 else f"{seconds * 1000:.1f} ms"

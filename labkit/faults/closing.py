@@ -75,9 +75,9 @@ class CloseThenReset(Fault, name="close-then-reset", family="closing"):
         before = len(scene.timeline)
         scene.client.close(1000)
         await scene.timeline.until(
-            lambda event: event.kind == "frame"
-            and event.data.get("opcode") == "CLOSE"
-            and event.data.get("source") == "client",
+            lambda event: (
+                event.kind == "frame" and event.data.get("opcode") == "CLOSE" and event.data.get("source") == "client"
+            ),
             scene.patience,
             start=before,
         )

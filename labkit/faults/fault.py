@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -90,7 +89,7 @@ class Fault(ABC):
         ]
         return f"{self.name}({', '.join(turned)})" if turned else self.name
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
         # IPython asks for this: the name of a fault in a cell is answered with what it is.
         printer.text(f"{self!r}\n\n{inspect.getdoc(self)}")
 
@@ -111,10 +110,8 @@ def find_fault(fault: str | Fault) -> Fault:
         return fault
     if isinstance(fault, type) and issubclass(fault, Fault):
         return fault()
-    # `going_away` and `GoingAway` are near enough, but a name has one spelling: say which.
     if fault not in registry:
-        spelling = re.sub(r"(?<=[a-z])(?=[A-Z])|_", "-", str(fault)).lower()
-        raise UnknownName("fault", spelling if spelling in registry else fault, registry)
+        raise UnknownName("fault", fault, registry)
     return registry[fault]()
 
 
@@ -134,7 +131,7 @@ def check_close(code: int, reason: str) -> None:
     """
     if code in _NEVER_SENT:
         raise BadValue(f"code {code} is never on the wire: it is how an endpoint reports that {_NEVER_SENT[code]}")
-    if not isinstance(code, int) or not (1000 <= code <= 1014 and code != 1004 or 3000 <= code <= 4999):
+    if not isinstance(code, int) or not ((1000 <= code <= 1014 and code != 1004) or 3000 <= code <= 4999):
         raise BadValue(f"code={code!r} may not be sent; the codes are 1000-1003, 1007-1014 and 3000-4999")
     if len(reason.encode()) > 123:
         raise BadValue(f"the reason has {len(reason.encode())} bytes; a Close frame holds 123 at most")

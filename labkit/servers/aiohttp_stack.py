@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -85,12 +87,12 @@ class _Running(RunningServer):
 
     async def stop(self) -> None:
         server = self._runner.server
-        if server is not None:
-            for connection in server.connections:
-                # A handler that refused to stop would be waited for, twice `shutdown_timeout` seconds.
-                connection.force_close()
-        self._runner._shutdown_timeout = min(self._runner._shutdown_timeout, scaled(_STOP))
-        await self._runner.cleanup()
+        for connection in server.connections if server is not None else ():
+            connection.force_close()
+        # The handlers have ended, so there is nothing to wait for; should there be, `shutdown_timeout` is a minute.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(scaled(_STOP)):
+                await self._runner.cleanup()
 
 
 async def _observe(_: web.Request, response: web.StreamResponse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import itertools
@@ -14,7 +15,7 @@ from labkit.clock import scaled
 from labkit.errors import BadHandler
 from labkit.lines import original
 from labkit.servers.cancels import Canceller, tell_cancels
-from labkit.tasks import describe
+from labkit.servers.capture import flush
 from labkit.timeline import Timeline
 from labkit.wording import of_exception, of_message
 
@@ -22,8 +23,8 @@ __all__ = ["Call", "Handler", "Host", "check_handler", "name_of"]
 
 Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
-#: How often, and how long in seconds each time, the lab asks a handler to stop.
-_TRIES, _WAIT = 3, 0.5
+#: How often the lab asks a handler to stop before it makes it stop, and how long it waits each time, in seconds.
+_TRIES, _WAIT = 2, 0.5
 
 #: The close code of a connection that ended without a Close frame (RFC 6455, section 7.1.5); never on the wire.
 _ABNORMAL = 1006
@@ -81,7 +82,9 @@ class Call:
     Attributes:
         connection: the library's own connection, once there is one.
         task: the library's task in which the handler runs.
+        ended: set when the handler has ended.
         stopping: whether the lab itself is cancelling the handler.
+        given_up: whether the handler has swallowed every cancel, and is to be closed at the next.
     """
 
     def __init__(self, timeline: Timeline, number: int) -> None:
@@ -89,7 +92,9 @@ class Call:
         self.number = number
         self.connection: Any = None
         self.task = asyncio.current_task()
+        self.ended = asyncio.Event()
         self.stopping = False
+        self.given_up = False
         self._observed: list[str] = []
 
     def connect(self, connection: Any) -> None:
@@ -171,10 +176,8 @@ class Call:
 
     def cancelled(self, canceller: Canceller | None) -> None:
         """Record that somebody cancels the handler."""
-        if self.stopping:
-            by, package = "the lab", "labkit"
-        else:
-            by, package = (canceller.by, canceller.package) if canceller else (None, None)
+        by = "the lab" if self.stopping else canceller.by if canceller else None
+        package = "labkit" if self.stopping else canceller.package if canceller else None
         text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
         self.timeline.record("handler", "cancelled", text, {"by": by, "package": package})
 
@@ -223,36 +226,50 @@ class Host:
                 "call": call.number,
             },
         )
-        ending, exception = "returned", None
+        ending = "returned"
+        raised: BaseException | None = None
         try:
-            return await tell_cancels(self.handler(argument), call.cancelled)
+            return await tell_cancels(self.handler(argument), call.cancelled, lambda: call.given_up)
         except asyncio.CancelledError:
             ending = "cancelled"
             raise
-        except BaseException as raised:
-            ending, exception = "raised", of_exception(raised)
+        except BaseException as exception:
+            ending, raised = "raised", exception
             raise
         finally:
             call.release()
-            self.timeline.record(
-                "handler",
-                "end",
-                ending if exception is None else f"raised {exception}",
-                {"ending": ending, "exception": exception, "close_code": call.close_code(), "call": call.number},
-            )
+            flush(self.timeline)
+            data = {
+                "ending": ending,
+                "exception": None if raised is None else of_exception(raised),
+                "close_code": call.close_code(),
+                "call": call.number,
+            }
+            text = ending if raised is None else f"raised {type(raised).__name__}: {raised}".removesuffix(": ")
+            self.timeline.record("handler", "end", text, data)
             self.calls.remove(call)
+            call.ended.set()
+            del raised  # its traceback holds this frame
 
     async def stop(self) -> None:
-        """Cancel every handler that still runs; one that refuses is recorded as leaked."""
-        for _ in range(_TRIES):
-            running = {call.task: call for call in self.calls if call.task is not None and not call.task.done()}
+        """Cancel every handler that still runs.
+
+        One that swallows its cancels is recorded as left behind, and closed where it stands.
+        """
+        for attempt in range(_TRIES + 1):
+            running = list(self.calls)
             if not running:
                 return
-            for task, call in running.items():
+            for call in running:
                 call.stopping = True
-                task.cancel()
-            await asyncio.wait(running, timeout=scaled(_WAIT))
-        for call in self.calls:
-            if call.task is not None and not call.task.done():
-                data = {"what": "handler", "name": describe(call.task), "stubborn": True}
-                self.timeline.record("loop", "leaked", f"handler {name_of(self.handler)!r} refuses to stop", data)
+                if attempt == _TRIES:
+                    call.given_up = True
+                    text = f"handler {name_of(self.handler)!r}, which swallowed {_TRIES} cancels"
+                    data = {"what": "handler", "name": name_of(self.handler), "stubborn": True}
+                    self.timeline.record("loop", "leaked", text, data)
+                if call.task is not None:
+                    call.task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(scaled(_WAIT)):
+                    for call in running:
+                        await call.ended.wait()

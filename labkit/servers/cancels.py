@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import types
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
@@ -52,12 +52,11 @@ class _Awaited:
     def __init__(self, future: Any, told: Callable[[Canceller | None], None]) -> None:
         self._future = future
         self._told = told
-        future._asyncio_future_blocking = False
+        future._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between futures and tasks
         self._asyncio_future_blocking = True
 
     def cancel(self, msg: Any = None) -> bool:
-        # sys._getframe is CPython's; elsewhere the canceller is unknown.
-        self._told(_canceller(sys._getframe()) if hasattr(sys, "_getframe") else None)
+        self._told(_canceller(inspect.currentframe()))
         return bool(self._future.cancel(msg=msg))
 
     def __getattr__(self, name: str) -> Any:
@@ -66,13 +65,17 @@ class _Awaited:
 
 @types.coroutine
 def tell_cancels(
-    coroutine: Coroutine[Any, Any, Any], told: Callable[[Canceller | None], None]
+    coroutine: Coroutine[Any, Any, Any],
+    told: Callable[[Canceller | None], None],
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Generator[Any, Any, Any]:
     """Await a coroutine, and tell of each cancel that reaches it.
 
     Args:
         coroutine: what to await; it runs in the current task, as if awaited directly.
         told: called at the moment of the cancel with who called it, or None where that is not on the stack.
+        given_up: asked when something is about to be raised in the coroutine; if it says yes, the coroutine is
+            closed instead, and the exception raised here: the end of one that swallows every cancel.
 
     Returns:
         What the coroutine returns; what it raises, passes.
@@ -94,4 +97,7 @@ def tell_cancels(
             steps.close()
             raise
         except BaseException as exception:
+            if given_up():
+                steps.close()
+                raise
             step, argument = steps.throw, exception

@@ -18,7 +18,7 @@ from labkit import tasks
 from labkit.timeline import Lane, Place, Timeline, place
 from labkit.wording import of_exception
 
-__all__ = ["capture"]
+__all__ = ["capture", "flush"]
 
 #: Longer lines are cut: a timeline is to be read.
 _LONGEST = 2000
@@ -107,9 +107,12 @@ class _Capture:
         root.addHandler(handler)
         self._undo.callback(root.removeHandler, handler)
 
-    def leave(self, timeline: Timeline) -> None:
+    def flush(self, timeline: Timeline) -> None:
         for _, stream in self._streams:
             stream.finish(timeline)
+
+    def leave(self, timeline: Timeline) -> None:
+        self.flush(timeline)
         self._users -= 1
         if not self._users:
             self._undo.close()
@@ -123,6 +126,15 @@ class _Capture:
 
 
 _capture = _Capture()
+
+
+def flush(timeline: Timeline) -> None:
+    """Record what an experiment has printed without a newline at its end.
+
+    Args:
+        timeline: the experiment's.
+    """
+    _capture.flush(timeline)
 
 
 class _LoopHandler:
