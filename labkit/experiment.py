@@ -43,7 +43,7 @@ class Run:
     Attributes:
         handler: the handler's name.
         on: the stack's name.
-        fault: the fault as it was given, such as ``"close(code=4000)"``.
+        fault: the fault as it was given, such as ``"close(code=4000)"``; ``"none"`` where there was none.
         timeline: the events.
     """
 
@@ -107,7 +107,7 @@ class Run:
 async def play(
     handler: Handler,
     on: str = "aiohttp",
-    fault: str | Fault = "reset",
+    fault: str | Fault | None = "reset",
     *,
     messages: Sequence[str | bytes] = ("hello",),
     patience: float = 2.0,
@@ -121,7 +121,7 @@ async def play(
     Args:
         handler: a coroutine function, exactly as the library wants it.
         on: the stack's name, one of ``labkit.STACKS``.
-        fault: a fault, or the name of one, of ``labkit.FAULTS``.
+        fault: a fault, or the name of one, of ``labkit.FAULTS``; None for a client that stays.
         messages: what the client sends, ``str`` as text and ``bytes`` as binary.
         patience: how long the handler may take from the fault to its end, in seconds, times ``LABKIT_TIME_SCALE``.
         server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
@@ -136,7 +136,7 @@ async def play(
         BadValue: the patience or the messages are not what they should be.
     """
     check(handler, on, server_options)
-    fault = find_fault(fault)
+    breaks = None if fault is None else find_fault(fault)
     _check_values(messages, patience)
     timeline = Timeline()
     async with AsyncExitStack() as cleanup:
@@ -147,8 +147,8 @@ async def play(
         cleanup.push_async_callback(client.stop)
         # Entered last, so left first: the handler is stopped while its connection is as the fault left it.
         cleanup.push_async_callback(_stop, server, scaled(patience))
-        await _act(client, wire, fault, messages, scaled(patience))
-    return Run(name_of(handler), on, str(fault), timeline)
+        await _act(client, wire, breaks, messages, scaled(patience))
+    return Run(name_of(handler), on, "none" if breaks is None else str(breaks), timeline)
 
 
 def _check_values(messages: object, patience: object) -> None:
@@ -161,7 +161,9 @@ def _check_values(messages: object, patience: object) -> None:
         raise BadValue(f"patience={patience!r}; it takes a number of seconds above 0, such as 2.0")
 
 
-async def _act(client: Client, wire: Wire, fault: Fault, messages: Sequence[str | bytes], patience: float) -> None:
+async def _act(
+    client: Client, wire: Wire, fault: Fault | None, messages: Sequence[str | bytes], patience: float
+) -> None:
     """The play itself: connect, talk, strike, and wait until all is over."""
     timeline = client.timeline
     if await client.connect():
@@ -171,7 +173,7 @@ async def _act(client: Client, wire: Wire, fault: Fault, messages: Sequence[str 
             client.send(message)
             await timeline.until(_answers, scaled(_SETTLE), start=before)
         # A handler that has ended has closed the connection: there is nothing left to break.
-        if not any(map(_ends, timeline)):
+        if fault is not None and not any(map(_ends, timeline)):
             timeline.record("wire", "fault", str(fault), {"fault": fault.name, "knobs": fault.knobs()})
             await fault.strike(Scene(wire, client, timeline, patience))
     if not any(map(_starts, timeline)) or await timeline.until(_ends, patience) is None:
