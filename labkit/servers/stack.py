@@ -80,4 +80,5 @@ class Stack(ABC):
                 raise BadOption(str(UnknownName(f"{self.function} option", option, names)))
 
     def __repr__(self) -> str:
-        return f"<stack {self.name}: {(type(self).__doc__ or '').splitlines()[0]}>"
+        summary = (type(self).__doc__ or "").splitlines()[0].replace("``", "")
+        return f"<stack {self.name}: {summary}>"
