@@ -21,7 +21,9 @@ def of_message(message: str | bytes) -> tuple[str, dict[str, Any]]:
     """
     text = isinstance(message, str)
     length = len(message.encode("utf-8", "surrogatepass")) if isinstance(message, str) else len(message)
-    shown = repr(message) if len(message) <= _SHOWN else f"{message[:_SHOWN]!r}…"
+    shown = repr(message[:_SHOWN])
+    if len(message) > _SHOWN:
+        shown = f"{shown[:-1]}…{shown[-1]}"
     return shown, {"opcode": "TEXT" if text else "BINARY", "length": length}
 
 
