@@ -1,0 +1,8 @@
+"""The wire: a TCP relay between a client and a server, which sees every frame and can break the connection."""
+
+from __future__ import annotations
+
+from labkit.wire.link import Link
+from labkit.wire.relay import Wire
+
+__all__ = ["Link", "Wire"]

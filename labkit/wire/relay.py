@@ -1,0 +1,136 @@
+"""The wire: a TCP relay in the running loop, between any client and any server.
+
+It sees every frame, and can break a connection in any way TCP can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import SplitResult, urlsplit
+
+from labkit.errors import BadValue
+from labkit.timeline import Timeline
+from labkit.wire.end import End
+from labkit.wire.frames import Side
+from labkit.wire.link import Link, Target
+
+__all__ = ["Wire"]
+
+
+class Wire:
+    """A relay in front of one server.
+
+    What comes from one end goes to the other, unchanged and in order: bytes, FIN and RST. A peer that does not read
+    stops the sender. Everything is recorded on the timeline's ``wire`` lane. The methods that break a connection act
+    on every link that is live at that moment; a ``Link`` has the same methods.
+
+    Args:
+        server_url: the server's URL, such as ``"ws://127.0.0.1:4711/"``. With ``wss:`` the bytes are relayed, and
+            cannot be decoded.
+        timeline: where to record; a new one, if None.
+
+    Attributes:
+        timeline: where it records.
+        links: the links, in the order of connecting.
+
+    Raises:
+        BadValue: the URL is not one of a WebSocket server with a port.
+    """
+
+    def __init__(self, server_url: str, timeline: Timeline | None = None) -> None:
+        self.timeline = Timeline() if timeline is None else timeline
+        self.links: list[Link] = []
+        self._upstream = _split(server_url)
+        self._listener: asyncio.Server | None = None
+        self._closing = False
+
+    @property
+    def url(self) -> str:
+        """The URL to give to the client: the server's, with the relay's address.
+
+        Raises:
+            BadValue: the wire is not open.
+        """
+        if self._listener is None or not self._listener.sockets:
+            raise BadValue("the wire has a url only inside its `async with` block.")
+        port = self._listener.sockets[0].getsockname()[1]
+        userinfo, at, _ = self._upstream.netloc.rpartition("@")
+        return self._upstream._replace(netloc=f"{userinfo}{at}127.0.0.1:{port}").geturl()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._closing = False
+        self._listener = await loop.create_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the relay: when this returns, no socket and no task of it is left."""
+        self._closing = True
+        assert self._listener is not None
+        self._listener.close()
+        for link in self.links:
+            link.abort()
+        await asyncio.sleep(0)  # a client that asyncio has just accepted becomes a link in the loop's next turn
+        for link in self.links:
+            await link.closed()
+        await self._listener.wait_closed()
+
+    def _accept(self) -> End:
+        assert self._upstream.hostname is not None
+        assert self._upstream.port is not None
+        loop = asyncio.get_running_loop()
+        connect = partial(loop.create_connection, host=self._upstream.hostname, port=self._upstream.port)
+        opaque = "TLS" if self._upstream.scheme == "wss" else None
+        link = Link(len(self.links), self.timeline, connect, opaque=opaque)
+        self.links.append(link)
+        if self._closing:
+            link.abort()
+        return link.client
+
+    def _live(self) -> list[Link]:
+        return [link for link in self.links if link.live]
+
+    def reset(self, to: Target = "both") -> None:
+        """Break every live link with RST; see ``Link.reset``."""
+        for link in self._live():
+            link.reset(to)
+
+    def fin(self, to: Target = "both") -> None:
+        """Close every live link without a Close frame; see ``Link.fin``."""
+        for link in self._live():
+            link.fin(to)
+
+    def half_close(self, to: Side = "server") -> None:
+        """End one direction of every live link; see ``Link.half_close``."""
+        for link in self._live():
+            link.half_close(to)
+
+    def inject(self, data: bytes, to: Side = "server") -> None:
+        """Send bytes of the wire's own on every live link; see ``Link.inject``."""
+        for link in self._live():
+            link.inject(data, to)
+
+    def hold_close(self, source: Side = "client") -> None:
+        """Withhold the goodbye of one end, on every live link; see ``Link.hold_close``."""
+        for link in self._live():
+            link.hold_close(source)
+
+
+def _split(url: str) -> SplitResult:
+    """Split a server's URL (RFC 6455 §3), or say what is wrong with it."""
+    parts: SplitResult | None = None
+    port: Any = None
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        parts = urlsplit(url)
+        port = parts.port
+    if not isinstance(parts, SplitResult) or parts.scheme not in ("ws", "wss") or not parts.hostname or not port:
+        raise BadValue(f"{url!r} is not the URL of a server; the wire takes one such as 'ws://127.0.0.1:4711/'.")
+    if parts.fragment:
+        raise BadValue(f"{url!r} has a fragment, which the URL of a WebSocket must not have.")
+    return parts
