@@ -30,7 +30,9 @@ check: $(VENV)/.dev
 	$(PY) -m mypy
 
 notebooks: $(VENV)/.dev
-	$(PY) -m nbconvert --log-level=WARN --to html --execute --output-dir build notebooks/*.ipynb
+	@# Without the encryption each kernel warns that its port on loopback can be listened to.
+	$(PY) -m nbconvert --log-level=WARN --KernelManager.transport_encryption=auto \
+		--to html --execute --output-dir build notebooks/*.ipynb
 	@ls build/*.html
 
 bench: $(VENV)/.dev

@@ -1,0 +1,327 @@
+"""The command line: ``labkit play``, ``labkit doctor``, ``labkit lab`` and the rest."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import click
+
+from labkit.clock import scaled
+from labkit.errors import LabError, UnknownName
+
+__all__ = ["main"]
+
+#: The notebook that `labkit lab` opens.
+FIRST: Final = Path("notebooks", "00-start-here.ipynb")
+#: Seconds that JupyterLab has to start; it takes two or three.
+STARTING: Final = 60.0
+
+
+class _Group(click.Group):
+    """Turns the lab's errors into one sentence, and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            raise _Sentence(str(error)) from error
+
+
+class _Sentence(click.ClickException):
+    """A mistake in the use of the command, told in one sentence."""
+
+    exit_code = 2
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="labkit", message="labkit %(version)s, The Disconnect Lab")
+def main() -> None:
+    """What happens to a WebSocket handler when its client goes away?"""
+
+
+# --- play ------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
+@click.option("--on", default="aiohttp", show_default=True, help="The stack; `labkit stacks` lists them.")
+@click.option(
+    "--fault", default="reset", show_default=True, help="`labkit faults` lists them; with knobs: 'close(code=4000)'"
+)
+@click.option("--message", "messages", multiple=True, help="What the client sends; may be given many times.")
+@click.option("--patience", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the handler.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the server's library.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict and the events as JSON.")
+def play(
+    *,
+    handler: str,
+    on: str,
+    fault: str,
+    messages: tuple[str, ...],
+    patience: float | None,
+    options: tuple[str, ...],
+    png: Path | None,
+    as_json: bool,
+) -> None:
+    """Let a client go away from a handler, and tell what happened.
+
+    For example: labkit play server.py:echo --on websockets --fault reset
+    """
+    import labkit
+
+    function = _load(handler)
+    settings: dict[str, Any] = dict(_assignment(option) for option in options)
+    if messages:
+        settings["messages"] = messages
+    if patience is not None:
+        settings["patience"] = patience
+    run = labkit.run(labkit.play(function, on=on, fault=_fault(fault), **settings))
+    if png is not None:
+        try:
+            run.plot().savefig(png, format="png")
+        except OSError as error:
+            raise _Sentence(f"cannot write {png}: {error.strerror or error}") from error
+    if as_json:
+        story = {name: getattr(run, name) for name in ("handler", "on", "fault")}
+        story |= {"verdict": dataclasses.asdict(run.verdict), "events": [event._asdict() for event in run.timeline]}
+        click.echo(json.dumps(story, indent=2, default=_plain, ensure_ascii=False))
+    else:
+        click.echo(str(run))
+
+
+def _load(target: str) -> Any:
+    """Import what ``FILE_OR_MODULE:HANDLER`` names."""
+    where, _, name = target.rpartition(":")
+    if not where or not name:
+        raise _Sentence(f"{target!r} does not name a handler: write server.py:echo, or package.module:echo")
+    module = _import_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_module(where)
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        functions = (key for key, value in vars(module).items() if inspect.iscoroutinefunction(value))
+        raise _Sentence(str(UnknownName(f"handler in {where}", name, functions))) from None
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise _Sentence(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise _Sentence(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # As when python runs a file: what lies beside it can be imported, and the module knows itself by its name.
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _cannot_import(str(path), error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise _cannot_import(name, error) from error
+
+
+def _cannot_import(what: str, error: BaseException) -> _Sentence:
+    if isinstance(error, SyntaxError):
+        return _Sentence(f"cannot import {what}: {type(error).__name__}: {error}")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    ours = Path(__file__).parent
+    place = next((frame for frame in reversed(frames) if ours not in Path(frame.filename).parents), None)
+    at = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
+    return _Sentence(f"cannot import {what}: {type(error).__name__}: {error}{at}")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Read ``name=value``; a value that is a Python literal is one, any other is text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise _Sentence(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+def _fault(text: str) -> Any:
+    """Read a fault as a run prints it: ``reset``, or with its knobs ``close(code=4000, reason='bye')``."""
+    name, bracket, _ = text.partition("(")
+    if not bracket:
+        return text
+    from labkit.faults import find_fault
+
+    fault = find_fault(name)
+    try:
+        call = ast.parse(f"fault{text.removeprefix(name)}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        knobs = {knob.arg or "**": ast.literal_eval(knob.value) for knob in call.keywords}
+    except (AssertionError, SyntaxError, ValueError):
+        raise _Sentence(f'{text!r} is not a fault with knobs, such as "close(code=4000)"') from None
+    known = list(fault.knobs())
+    if call.args or not known:
+        raise _Sentence(f"the knobs of {name} are given by name: {', '.join(known) or 'it has none'}")
+    for knob in knobs:
+        if knob not in known:
+            raise UnknownName(f"{name} knob", knob, known)
+    return type(fault)(**knobs)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON makes of a value that it does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, AbstractSet):
+        return sorted(value)
+    return str(value)
+
+
+# --- faults, stacks --------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def faults() -> None:
+    """List the faults."""
+    from labkit import FAULTS
+
+    _list({name: _first_line(fault) for name, fault in FAULTS.items()})
+
+
+@main.command()
+def stacks() -> None:
+    """List the stacks: server libraries with their settings."""
+    from labkit import STACKS
+
+    _list({name: _first_line(stack) for name, stack in STACKS.items()})
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _list(rows: Mapping[str, str]) -> None:
+    wide = max(map(len, rows), default=0)
+    for name, text in rows.items():
+        click.echo(f"{name:<{wide}}  {text}".rstrip())
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--brief", is_flag=True, help="One line, if nothing is bad.")
+def doctor(*, brief: bool) -> None:
+    """Try what the lab needs, and say how to mend what is missing."""
+    from labkit.doctor import examine
+
+    report = asyncio.run(examine())
+    click.echo(report.sentence if brief and report.good else repr(report))
+    if not report.good:
+        sys.exit(1)
+
+
+# --- lab -------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@click.option("--port", default=8888, show_default=True, help="The first port to try; 0 takes any that is free.")
+def lab(*, no_browser: bool, port: int) -> None:
+    """Open the notebooks in JupyterLab, on this machine only; Ctrl+C ends it."""
+    root = _notebooks_root()
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise _Sentence("JupyterLab is not installed: python -m pip install 'labkit[notebooks]'")
+    no_browser = no_browser or not _has_screen(os.environ)
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if as_root:
+        click.echo("Warning: JupyterLab runs as root, so what a notebook does, it does as root.", err=True)
+    command = _jupyter(root, port, no_browser=no_browser, as_root=as_root)
+    environment = dict(os.environ)
+    # By the environment, where other users of the machine cannot read it.
+    environment["JUPYTER_TOKEN"] = environment.get("JUPYTER_TOKEN") or secrets.token_hex(16)
+    # The folder labconfig beside this file: no question about news and updates over what is pinned.
+    configs = [str(Path(__file__).resolve().parent), environment.get("JUPYTER_CONFIG_PATH", "")]
+    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, configs))
+    sys.exit(_serve(command, environment, root))
+
+
+def _jupyter(root: Path, port: int, *, no_browser: bool, as_root: bool) -> list[str]:
+    import zmq
+
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
+    command += [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{FIRST.as_posix()}"]
+    if zmq.has("curve"):  # else each kernel warns that what goes to and from it can be listened to
+        command += ["--KernelManager.transport_encryption=auto"]
+    # -y: Ctrl+C ends the server without asking. The logs of a server that works are noise to a learner.
+    command += ["-y", "--ServerApp.log_level=ERROR", "--LabApp.log_level=ERROR"]
+    return command + ["--no-browser"] * no_browser + ["--allow-root"] * as_root
+
+
+def _notebooks_root() -> Path:
+    """Find the folder that holds the notebooks: here or above, else where labkit was installed from."""
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if (folder / FIRST).is_file():
+            return folder
+    raise _Sentence(f"there is no {FIRST.as_posix()} here or above: run this in a clone of the repository")
+
+
+def _has_screen(environment: Mapping[str, str]) -> bool:
+    if environment.get("CI") or environment.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in {"darwin", "win32"}:
+        return True
+    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
+
+
+def _serve(command: Sequence[str], environment: Mapping[str, str], root: Path) -> int:
+    """Run JupyterLab until it ends; Ctrl+C and SIGTERM end it, and only then this."""
+    server = subprocess.Popen(command, env=environment, cwd=root)  # noqa: S603 - the command is made above
+    # A terminal sends Ctrl+C to both; the server ends itself, with its kernels, and this waits for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    if (address := _address(server)) is not None:
+        click.echo(f"\nJupyterLab is at {address}\nCtrl+C ends it.\n")
+    code = server.wait()
+    return 0 if code in {0, -signal.SIGTERM} else code
+
+
+def _address(server: subprocess.Popen[bytes]) -> str | None:
+    """Wait until the server tells where it listens; None if it ends before."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    told = Path(jupyter_runtime_dir(), f"jpserver-{server.pid}.json")
+    deadline = time.monotonic() + scaled(STARTING)
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            info = json.loads(told.read_text())
+        except (OSError, ValueError):  # not there yet, or half written
+            time.sleep(0.05)
+            continue
+        token = f"?token={info['token']}" if info["token"] else ""
+        return f"{info['url']}lab/tree/{FIRST.as_posix()}{token}"
+    return None
