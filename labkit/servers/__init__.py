@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from labkit.errors import UnknownName
 from labkit.lines import watch
+from labkit.pulse import pulse
 from labkit.servers.aiohttp_stack import Aiohttp, AiohttpCancel
 from labkit.servers.calls import Handler, Host, check_handler, name_of
 from labkit.servers.capture import capture
@@ -105,7 +106,7 @@ async def host(
     # The server's tasks, and all that the handler starts, inherit this context, and by it the place.
     context = contextvars.copy_context()
     context.run(place.set, Place(timeline, "handler"))
-    with capture(timeline), watch(handler, timeline):
+    with pulse(), capture(timeline), watch(handler, timeline):
         running = await asyncio.create_task(stack.start(calls, server_options), context=context)
         try:
             yield Server(running.url, timeline, stack, calls)
