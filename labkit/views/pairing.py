@@ -1,0 +1,148 @@
+"""Which events are the same message: sent here, seen on the wire, received there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from labkit.timeline import Event
+
+__all__ = ["Message", "Pairing", "pair"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """The way of one message; each step is the index of an event, or None where no event tells of it.
+
+    Attributes:
+        source: the end that it comes from, ``"client"`` or ``"server"``.
+        sent: where it was sent.
+        passed: where the wire saw it, or lost it.
+        arrived: where it was received.
+        lost: whether it ended at the wire.
+        closing: whether it is a Close frame.
+    """
+
+    source: str
+    sent: int | None
+    passed: int | None
+    arrived: int | None
+    lost: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The messages of a timeline.
+
+    Attributes:
+        messages: one for each way that can be told.
+        ticks: the frames of the wire that need no row of their own: a mark on their message's arrow says it all.
+        merged: for each ``lost`` event, the last frame that it took; the frames have no row of their own either.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    ticks: set[int] = field(default_factory=set)
+    merged: dict[int, int] = field(default_factory=dict)
+
+
+def pair(events: Sequence[Event]) -> Pairing:
+    """Pair the messages of each direction, nth with nth.
+
+    A step is only taken where it keeps the order of time: a frame that nobody sent, or a message that nobody read, is
+    a way with a step missing, not a pair with its neighbour.
+
+    Args:
+        events: the events, in order.
+
+    Returns:
+        What belongs together.
+    """
+    fate = _fate(events)
+    result = Pairing(merged={lost: frame for frame, lost in sorted(fate.items())})
+    result.ticks.update(fate)
+    for source, sender, receiver in (("client", "client", "handler"), ("server", "handler", "client")):
+        sends = _indices(events, sender, "send")
+        frames = _frames(events, source, {"TEXT", "BINARY"})
+        arrivals = _indices(events, receiver, "recv")
+        for message in _ways(source, sends, frames, arrivals, fate=fate, events=events):
+            result.messages.append(message)
+            if message.passed is not None and message.sent is not None and message.arrived is not None:
+                result.ticks.add(message.passed)
+        closes = _indices(events, sender, "close-sent" if source == "client" else "close")
+        told = _indices(events, receiver, "close-received" if source == "server" else "notice")
+        frames = _frames(events, source, {"CLOSE"})
+        for message in _ways(source, closes, frames, told, fate=fate, events=events, closing=True):
+            result.messages.append(message)
+    # What the library sends by itself, such as a PING, is no message; but that it was lost is seen.
+    known = {message.passed for message in result.messages}
+    for lost, frame in result.merged.items():
+        if lost not in known:
+            result.messages.append(Message(str(events[frame].data.get("source")), None, lost, None, lost=True))
+    return result
+
+
+def _indices(events: Sequence[Event], lane: str, kind: str) -> list[int]:
+    return [i for i, event in enumerate(events) if event.lane == lane and event.kind == kind]
+
+
+def _frames(events: Sequence[Event], source: str, opcodes: set[str]) -> list[int]:
+    return [
+        i
+        for i in _indices(events, "wire", "frame")
+        if events[i].data.get("source") == source and events[i].data.get("opcode") in opcodes
+    ]
+
+
+def _fate(events: Sequence[Event]) -> dict[int, int]:
+    """For each frame that was lost, the ``lost`` event, which the wire records right behind the frames it took."""
+    fate: dict[int, int] = {}
+    for lost in _indices(events, "wire", "lost"):
+        data, left = events[lost].data, int(events[lost].data.get("length", 0))
+        for i in range(lost - 1, -1, -1):
+            event = events[i]
+            mine = event.kind == "frame" and all(event.data.get(key) == data.get(key) for key in ("source", "link"))
+            left -= _size(event) if mine else 0
+            if not mine or left < 0:
+                break
+            fate[i] = lost
+    return fate
+
+
+def _size(frame: Event) -> int:
+    """The bytes of a frame on the wire (RFC 6455, section 5.2); a client's are masked."""
+    length = int(frame.data.get("length", 0))
+    head = 2 if length < 126 else 4 if length < 65536 else 10
+    return length + head + (4 if frame.data.get("source") == "client" else 0)
+
+
+def _ways(
+    source: str,
+    sends: list[int],
+    frames: list[int],
+    arrivals: list[int],
+    *,
+    fate: dict[int, int],
+    events: Sequence[Event],
+    closing: bool = False,
+) -> Iterator[Message]:
+    sends, arrivals = sends.copy(), arrivals.copy()
+    for frame in frames:
+        made_by_the_wire = events[frame].data.get("injected")
+        sent = sends.pop(0) if sends and sends[0] < frame and not made_by_the_wire else None
+        if frame in fate:
+            yield Message(source, sent, fate[frame], None, lost=True, closing=closing)
+        else:
+            yield Message(source, sent, frame, _next(arrivals, frame), closing=closing)
+    # Where the wire looks on, what it never saw has not arrived.
+    wire = [event for event in events if event.lane == "wire"]
+    blind = not wire or any(event.kind == "opaque" and event.data.get("source") == source for event in wire)
+    for sent in sends:
+        yield Message(source, sent, None, _next(arrivals, sent) if blind else None, closing=closing)
+
+
+def _next(arrivals: list[int], after: int) -> int | None:
+    while arrivals:
+        if (arrival := arrivals.pop(0)) > after:
+            return arrival
+    return None
