@@ -1,0 +1,90 @@
+"""What every test gets: the same surroundings, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+from labkit.clock import scaled
+
+#: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
+GOING = 1.0
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, no debug mode, no picture on a screen: whatever the developer's shell says."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("PYTHONASYNCIODEBUG", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+def sockets() -> set[str]:
+    """Describe the sockets of this process, by file descriptor."""
+    found = psutil.Process().net_connections(kind="inet")
+    return {f"socket {c.fd}: {c.laddr} → {c.raddr or 'nobody'} {c.status}" for c in found}
+
+
+def children() -> set[str]:
+    """Describe the processes that this one has started and that still are there."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            found.add(f"process {child.pid}: {' '.join(child.cmdline()) or child.name()}")
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def figures() -> set[str]:
+    """Describe pyplot's open figures; without importing pyplot, which costs half a second."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return {f"pyplot figure {number}" for number in pyplot.get_fignums()} if pyplot else set()
+
+
+def leftovers() -> set[str]:
+    return sockets() | children() | figures()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test after which a socket, a process or a pyplot figure is there that was not there before."""
+    patience = scaled(GOING)  # now, since a test may set LABKIT_TIME_SCALE
+    before = leftovers()
+    yield
+    deadline = time.monotonic() + patience
+    while (extra := leftovers() - before) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)
+    assert not extra, "the test left behind: " + "; ".join(sorted(extra))
+
+
+@pytest.fixture
+async def _tasks_are_watched() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    # A task that has been told to end may need a turn or two; one that waits for something does not end by itself.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    extra = {task for task in asyncio.all_tasks() - before if not task.done()}
+    extra.discard(asyncio.current_task())  # type: ignore[arg-type]
+    names = sorted(f"{task.get_name()} ({task.get_coro()!r})" for task in extra)
+    for task in extra:
+        task.cancel()
+    await asyncio.gather(*extra, return_exceptions=True)
+    assert not names, "the test left tasks behind: " + "; ".join(names)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Watch the tasks of every test that runs in a loop."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
+            item.fixturenames.insert(0, "_tasks_are_watched")

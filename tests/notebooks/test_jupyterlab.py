@@ -1,0 +1,241 @@
+"""JupyterLab itself, in a real browser: open a notebook, run it, look at it, interrupt a cell and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from labkit.clock import scaled
+
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TOKEN = "only-for-this-test"
+
+#: Always these two; the others, for their screenshots, where time is no matter.
+CHOSEN = ("00", "02")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+WAITS_FOR_EVER = """\
+import asyncio, labkit
+
+async def waits(websocket):
+    print("the handler waits")
+    await asyncio.Event().wait()
+
+print("the cell runs")
+await labkit.play(waits, on="websockets", fault="reset", patience=3600)"""
+LISTENING = """\
+import psutil
+print("listening:", sum(c.status == "LISTEN" for c in psutil.Process().net_connections("inet")))"""
+
+
+@pytest.fixture(scope="module")
+def browser_program() -> str:
+    """The distribution's browser."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        why = f"no browser is installed ({', '.join(BROWSERS)}); on Debian: apt install chromium"
+        if os.environ.get("LABKIT_REQUIRE_BROWSER"):
+            pytest.fail(f"LABKIT_REQUIRE_BROWSER is set, but {why}")
+        pytest.skip(why)
+    return program
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory, browser_program: str) -> Iterator[str]:
+    """JupyterLab over a copy of the notebooks, with no settings but these; gives its address."""
+    home = tmp_path_factory.mktemp("jupyterlab")
+    shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    settings = {
+        # All cells in the page, also those out of sight, so that a test can look at them.
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    }
+    for name, values in settings.items():
+        file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    environment = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_TOKEN": TOKEN,
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += ["--ServerApp.port=0", f"--ServerApp.root_dir={home / 'notebooks'}"]
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        told = home / "runtime" / f"jpserver-{server.pid}.json"
+        deadline = time.monotonic() + scaled(60)
+        while not (told.exists() and told.read_text().endswith("}")):
+            assert server.poll() is None, (home / "log").read_text()
+            assert time.monotonic() < deadline, (home / "log").read_text()
+            time.sleep(0.05)
+        yield json.loads(told.read_text())["url"]
+    finally:
+        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(scaled(15))
+        for process in family:
+            if process.is_running():
+                process.kill()
+        server.wait()
+
+
+@pytest.fixture
+def server(jupyterlab: str) -> Iterator[str]:
+    """JupyterLab's address; the kernels that a test started end with it."""
+    yield jupyterlab
+
+    def ask(method: str, path: str) -> bytes:
+        headers = {"Authorization": f"token {TOKEN}"}
+        request = urllib.request.Request(f"{jupyterlab}api/{path}", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=scaled(20)) as answer:
+            body: bytes = answer.read()
+            return body
+
+    for kernel in json.loads(ask("GET", "kernels")):
+        ask("DELETE", f"kernels/{kernel['id']}")
+
+
+@pytest.fixture
+async def page(server: str, browser_program: str) -> AsyncIterator[Page]:
+    """An empty page of a browser that has never been used."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=browser_program, headless=True, args=FLAGS)
+        try:
+            page = await browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(scaled(30) * 1000)
+            yield page
+        finally:
+            await browser.close()
+
+
+class Notebook:
+    """What a person does with a notebook in JupyterLab."""
+
+    def __init__(self, page: Page, name: str) -> None:
+        self.page = page
+        self.name = name
+        self.panel = page.locator(".jp-NotebookPanel:visible")
+        self.code = self.panel.locator(".jp-CodeCell")
+        self.status = self.panel.locator(".jp-Notebook-ExecutionIndicator")
+
+    async def open(self, server: str) -> None:
+        """Open the notebook, and wait until its kernel is there."""
+        # A workspace of its own: the default one opens the notebooks of earlier tests beside it.
+        workspace = self.name.partition(".")[0]
+        await self.page.goto(f"{server}lab/workspaces/{workspace}/tree/{self.name}?token={TOKEN}")
+        await expect(self.code.first).to_be_visible(timeout=scaled(60) * 1000)
+        # The notebook's own indicator says "idle" before there is a kernel.
+        await expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=scaled(60) * 1000)
+
+    async def run_all(self) -> None:
+        """Run → Run All Cells, and wait until they have run."""
+        await self.page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
+        await self.page.locator(".lm-Menu").get_by_text("Run All Cells", exact=True).click()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until no cell is waiting or running; then each has its number, or one has failed."""
+        prompts = self.code.locator(".jp-InputPrompt")
+        await expect(prompts.first).to_have_text(re.compile(r"\[\d+\]:"))
+        await expect(prompts.filter(has_text="*")).to_have_count(0, timeout=scaled(120) * 1000)
+        for prompt in await prompts.all_inner_texts():
+            # A cell whose code is folded shows no prompt.
+            assert re.fullmatch(r"\[\d+\]:|", prompt.strip()), "a cell did not run: one before it has failed"
+
+    async def type_cell(self, source: str) -> int:
+        """Write a new last cell and run it; gives its place."""
+        await self.panel.locator(".jp-Cell").last.locator(".jp-InputPrompt, .jp-MarkdownOutput").first.click()
+        await self.page.keyboard.press("Escape")
+        await self.page.keyboard.press("b")
+        # Inserted as a whole: typed letter by letter, the editor would indent and close brackets by itself.
+        await self.page.keyboard.press("Enter")
+        await self.page.keyboard.insert_text(source)
+        await self.page.keyboard.press("Control+Enter")
+        return await self.code.count() - 1
+
+    def output(self, cell: int, text: str | re.Pattern[str]) -> Any:
+        """The output of a cell that holds this text."""
+        return self.code.nth(cell).locator(".jp-OutputArea-output", has_text=text)
+
+    async def interrupt(self) -> None:
+        """Press the toolbar's square."""
+        await self.panel.get_by_role("button", name="Interrupt the kernel").click()
+
+    async def photograph(self, name: str) -> None:
+        """Save a picture of the whole notebook."""
+        height = await self.panel.locator(".jp-WindowedPanel-outer").evaluate("panel => panel.scrollHeight")
+        await self.page.set_viewport_size({"width": 1280, "height": min(height + 120, 16000)})
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        await self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def chosen(path: Path) -> object:
+    slow = pytest.mark.skipif("LABKIT_SLOW" not in os.environ, reason="one of the others; LABKIT_SLOW=1 runs all")
+    return pytest.param(path, id=path.stem, marks=[] if path.stem[:2] in CHOSEN else [slow])
+
+
+@pytest.mark.parametrize("path", [chosen(path) for path in NOTEBOOKS])
+async def test_a_notebook_in_jupyterlab(server: str, page: Page, path: Path) -> None:
+    """All cells run and show a picture with its text; a cell is interrupted, and the next one works."""
+    notebook = Notebook(page, path.name)
+    await notebook.open(server)
+    await notebook.run_all()
+    await notebook.photograph(path.stem)
+
+    pictures = notebook.code.locator(".jp-OutputArea-output img")
+    assert await pictures.count() > 0
+    for number in range(await pictures.count()):
+        alt, width = await pictures.nth(number).evaluate("image => [image.alt, image.naturalWidth]")
+        assert len(alt.split()) > 3
+        assert width > 100
+    assert await notebook.panel.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    assert await notebook.panel.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+
+    counted = await notebook.type_cell(LISTENING)
+    await expect(notebook.output(counted, "listening:")).to_be_visible()
+    before = await notebook.output(counted, "listening:").inner_text()
+
+    endless = await notebook.type_cell(WAITS_FOR_EVER)
+    await expect(notebook.output(endless, "the cell runs")).to_be_visible()
+    await expect(notebook.status).to_have_attribute("data-status", "busy")
+    await notebook.interrupt()
+    await expect(notebook.output(endless, re.compile("CancelledError|KeyboardInterrupt"))).to_be_visible()
+
+    again = await notebook.type_cell(LISTENING)
+    await expect(notebook.output(again, "listening:")).to_be_visible()
+    assert await notebook.output(again, "listening:").inner_text() == before

@@ -1,0 +1,210 @@
+"""Every notebook runs: top to bottom, again, and out of order; and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from labkit.clock import scaled
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+#: Lines that a code cell may have: one idea a cell.
+LONGEST = 12
+#: What every notebook says, in this order. Each is searched for in the markdown.
+FRAME = (
+    r"^# ",
+    r"you will learn",
+    r"\bminutes\b",
+    r"\*\*Predict",
+    r"^## Your turn",
+    r"^## Takeaways",
+    r"^\**Next\b|^## Next",
+)
+
+# Runs in the kernel, before and after the notebook. It looks for tasks, sockets and processes that stay.
+REMEMBER = """
+import sys
+
+# What a task says after its cell is done belongs to no output that nbclient would see.
+_said = []
+
+class _Ear:
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        _said.append(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+sys.stderr = _Ear(sys.stderr)
+
+def _left():
+    import asyncio, psutil
+    me = psutil.Process()
+    found = {f"socket {c.laddr} -> {c.raddr} {c.status}" for c in me.net_connections("inet")}
+    for child in me.children(recursive=True):
+        found.add(f"process {child.pid} {child.name()}")
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        code = getattr(task.get_coro(), "cr_code", None)
+        # The kernel's own tasks come and go.
+        if code is None or not any(f"/{kernel}/" in code.co_filename for kernel in ("ipykernel", "tornado", "zmq")):
+            found.add(f"task {task.get_name()} {task.get_coro()!r}")
+    return found
+
+_before = _left()
+"""
+COMPARE = """
+import asyncio, gc, sys, time
+_end = time.monotonic() + {patience}
+while (_extra := _left() - _before) and time.monotonic() < _end:
+    gc.collect()
+    await asyncio.sleep(0.05)
+gc.collect()
+assert not _extra, "left behind: " + "; ".join(sorted(_extra))
+assert not _said, "on stderr: " + "".join(_said)
+_pyplot = sys.modules.get("matplotlib.pyplot")
+assert not (_pyplot and _pyplot.get_fignums()), "left behind: open pyplot figures, which Jupyter shows twice"
+"""
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def markdown(notebook: nbformat.NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def copy(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same cell as a new one, so that each execution has outputs of its own."""
+    return nbformat.v4.new_code_cell(cell.source, metadata=dict(cell.metadata))
+
+
+async def execute(cells: list[nbformat.NotebookNode], folder: Path) -> list[nbformat.NotebookNode]:
+    """Run cells in one fresh kernel, in this order.
+
+    Args:
+        cells: the cells; they get their outputs.
+        folder: where the kernel runs.
+
+    Returns:
+        The cells, up to the first that failed.
+    """
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(
+        notebook, kernel_name="python3", timeout=scaled(60), resources={"metadata": {"path": str(folder)}}
+    )
+    await client.async_execute()
+    return cells
+
+
+def seconds(cells: list[nbformat.NotebookNode]) -> float:
+    """How long the kernel took from the first cell to the last, by its own messages."""
+
+    def at(cell: nbformat.NotebookNode, message: str) -> datetime:
+        return datetime.fromisoformat(cell.metadata.execution[message])
+
+    first, last = at(cells[0], "iopub.status.busy"), at(cells[-1], "iopub.status.idle")
+    return (last - first).total_seconds()
+
+
+def complaints(cells: list[nbformat.NotebookNode]) -> list[str]:
+    """What the cells wrote to stderr: warnings, and "Task exception was never retrieved"."""
+    return [
+        f"{cell.source.splitlines()[0]} … wrote to stderr: {output.text}"
+        for cell in cells
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fonts_are_known() -> None:
+    # Matplotlib's first import on a machine takes seconds and says so on stderr.
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
+
+
+def test_there_are_notebooks() -> None:
+    """A glob that finds nothing would let everything below pass."""
+    assert [path.stem[:2] for path in NOTEBOOKS][:4] == ["00", "01", "02", "03"]
+
+
+@pytest.mark.notebooks
+@each_notebook
+async def test_it_runs_twice_and_out_of_order(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one kernel: from top to bottom, the same again, then shuffled; no error, no stderr, nothing left behind."""
+    notebook = read(path)
+    cells = code_cells(notebook)
+    first, second = [copy(cell) for cell in cells], [copy(cell) for cell in cells]
+    shuffled: list[nbformat.NotebookNode] = []
+    if not notebook.metadata.get("labkit", {}).get("ordered"):
+        rest = [copy(cell) for cell in cells[1:]]
+        random.Random(path.name).shuffle(rest)
+        shuffled = [copy(cells[0]), *rest]
+    before = nbformat.v4.new_code_cell(REMEMBER)
+    after = nbformat.v4.new_code_cell(COMPARE.format(patience=scaled(2)))
+    done = await execute([before, *first, *second, *shuffled, after], path.parent)
+    assert not complaints(done)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{path.name}: {seconds(first):.1f} s, then {seconds(second):.1f} s\n")
+
+
+@each_notebook
+def test_it_is_stored_without_outputs(path: Path) -> None:
+    """The repository holds what a person wrote; nbstripout removes the rest."""
+    stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    for cell in stored["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+    assert stored["metadata"]["kernelspec"]["name"] == "python3"
+    nbformat.validate(nbformat.from_dict(stored))
+
+
+@each_notebook
+def test_its_headings_are_an_outline(path: Path) -> None:
+    """One title, at the top; no level is skipped."""
+    text = re.sub(r"^```.*?^```", "", markdown(read(path)), flags=re.MULTILINE | re.DOTALL)
+    levels = [len(match) for match in re.findall(r"^(#+) ", text, flags=re.MULTILINE)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels)), levels
+
+
+@each_notebook
+def test_it_has_the_frame(path: Path) -> None:
+    """What you will learn, how long; predict before you run; your turn; takeaways; the next one."""
+    text = markdown(read(path))
+    at = 0
+    for part in FRAME:
+        found = re.compile(part, re.MULTILINE | re.IGNORECASE).search(text, at)
+        assert found, f"{path.name} has no {part!r} after {text[:at].splitlines()[-1:]}"
+        at = found.start()
+
+
+@each_notebook
+def test_its_cells_are_short(path: Path) -> None:
+    """One idea a cell; only an exercise, tagged as one, may be longer."""
+    for cell in code_cells(read(path)):
+        if "exercise" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= LONGEST, cell.source
