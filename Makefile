@@ -27,7 +27,8 @@ test: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy
+	$(PY) -m mypy --python-version 3.11
+	$(PY) -m mypy --python-version 3.13
 
 notebooks: $(VENV)/.dev
 	@# Without the encryption each kernel warns that its port on loopback can be listened to.

@@ -1,7 +1,4 @@
-"""How fast is the lab? Each figure stands beside something measured in the same run.
-
-    python benchmarks/lab.py
-"""
+"""How fast is the lab? Each figure stands beside something measured in the same run: python benchmarks/lab.py."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import labkit
@@ -54,7 +52,7 @@ def recording(count: int = 100_000) -> None:
         for _ in range(count):
             timeline.record("wire", "frame", "TEXT")
 
-    plain, recorded = (median(lambda act=act: seconds(act)) / count for act in (tuples, records))
+    plain, recorded = median(partial(seconds, tuples)) / count, median(partial(seconds, records)) / count
     print(f"a tuple appended              {plain * 1e9:8.0f} ns")
     print(f"  an event recorded           {recorded * 1e9:8.0f} ns   {recorded / plain:.2f} times, the limit is 3")
 
@@ -95,10 +93,11 @@ def experiments() -> None:
         return median(lambda: asyncio.run(run()))
 
     print(f"server, client, echo, close   {timed(bare_echo) * 1e3:8.1f} ms   without the lab, on websockets")
-    for on, handler in (("websockets", naive_websockets), ("aiohttp", naive_aiohttp), ("aiohttp-cancel", naive_aiohttp)):
+    for on in labkit.STACKS:
+        handler = naive_websockets if on == "websockets" else naive_aiohttp
         for fault in ("close", "reset"):
-            took = timed(lambda: labkit.play(handler, on=on, fault=fault))
-            print(f"  play on {on + ', ' + fault:<19} {took * 1e3:9.1f} ms   the limit is 100")
+            took = timed(partial(labkit.play, handler, on=on, fault=fault))
+            print(f"  play: {on + ', ' + fault:<21} {took * 1e3:9.1f} ms   the limit is 100")
 
 
 def pictures() -> None:
@@ -118,7 +117,10 @@ def pictures() -> None:
         figure.subplots()
         png(figure)
 
-    blank, drawn = (median(lambda act=act: seconds(act)) for act in (empty, lambda: png(sequence(timeline, run.verdict))))
+    def draw() -> None:
+        png(sequence(timeline, run.verdict))
+
+    blank, drawn = median(partial(seconds, empty)), median(partial(seconds, draw))
     print(f"an empty matplotlib figure    {blank * 1e3:8.1f} ms   to PNG")
     print(f"  the picture of {len(shown)} events    {drawn * 1e3:8.1f} ms   the limit is 400")
 

@@ -91,88 +91,91 @@ def _ran(code: CodeType, line: int) -> None:
     here.timeline.record("handler", "line", text, {"line": line})
 
 
-class _Monitoring:
-    """Lines through ``sys.monitoring``."""
+if sys.version_info >= (3, 12):
 
-    name = "sys.monitoring"
+    class _Monitoring:
+        """Lines through ``sys.monitoring``."""
 
-    def __init__(self) -> None:
-        self._tool: int | None = None
-        self._users: dict[CodeType, int] = {}
+        name = "sys.monitoring"
 
-    def enter(self, codes: list[CodeType]) -> str | None:
-        """Begin to watch; return why that cannot be done, or None."""
-        monitoring = sys.monitoring
-        if self._tool is None:
-            # 0, 1, 2 and 5 are set aside for debuggers, coverage, profilers and optimizers.
-            free = [tool for tool in (4, 3) if monitoring.get_tool(tool) is None]
-            if not free:
-                return "other tools hold every free place in sys.monitoring"
-            self._tool = free[0]
-            monitoring.use_tool_id(self._tool, _TOOL_NAME)
-            monitoring.register_callback(self._tool, monitoring.events.LINE, _ran)
-        for code in codes:
-            self._users[code] = self._users.get(code, 0) + 1
-            monitoring.set_local_events(self._tool, code, monitoring.events.LINE)
-        return None
+        def __init__(self) -> None:
+            self._tool: int | None = None
+            self._users: dict[CodeType, int] = {}
 
-    def leave(self, codes: list[CodeType]) -> str | None:
-        """End what :meth:`enter` began; return why lines may have been missed, or None."""
-        assert self._tool is not None
-        for code in codes:
-            self._users[code] -= 1
-            if not self._users[code]:
-                del self._users[code]
-                sys.monitoring.set_local_events(self._tool, code, 0)
-        if not self._users:
-            sys.monitoring.register_callback(self._tool, sys.monitoring.events.LINE, None)
-            sys.monitoring.free_tool_id(self._tool)
-            self._tool = None
-        return None
-
-
-class _Settrace:
-    """Lines through ``sys.settrace``, for Python 3.11."""
-
-    name = "sys.settrace"
-
-    def __init__(self) -> None:
-        self._users: dict[CodeType, int] = {}
-        # Kept, since each access makes a new bound method, and the end must recognise it.
-        self._mine = self._trace
-
-    def enter(self, codes: list[CodeType]) -> str | None:
-        """Begin to watch; return why that cannot be done, or None."""
-        holder = sys.gettrace()
-        if holder is None:
-            sys.settrace(self._mine)
-        elif holder is not self._mine:
-            return "a debugger or a coverage tool holds sys.settrace"
-        for code in codes:
-            self._users[code] = self._users.get(code, 0) + 1
-        return None
-
-    def leave(self, codes: list[CodeType]) -> str | None:
-        """End what :meth:`enter` began; return why lines may have been missed, or None."""
-        for code in codes:
-            self._users[code] -= 1
-            if not self._users[code]:
-                del self._users[code]
-        if sys.gettrace() is not self._mine:
-            return "a debugger or a coverage tool took over sys.settrace during the run"
-        if not self._users:
-            sys.settrace(None)
-        return None
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code not in self._users:
+        def enter(self, codes: list[CodeType]) -> str | None:
+            """Begin to watch; return why that cannot be done, or None."""
+            monitoring = sys.monitoring
+            if self._tool is None:
+                # 0, 1, 2 and 5 are set aside for debuggers, coverage, profilers and optimizers.
+                free = [tool for tool in (4, 3) if monitoring.get_tool(tool) is None]
+                if not free:
+                    return "other tools hold every free place in sys.monitoring"
+                self._tool = free[0]
+                monitoring.use_tool_id(self._tool, _TOOL_NAME)
+                monitoring.register_callback(self._tool, monitoring.events.LINE, _ran)
+            for code in codes:
+                self._users[code] = self._users.get(code, 0) + 1
+                monitoring.set_local_events(self._tool, code, monitoring.events.LINE)
             return None
-        if event == "line":
-            _ran(frame.f_code, frame.f_lineno)
-        return self._mine
 
+        def leave(self, codes: list[CodeType]) -> str | None:
+            """End what :meth:`enter` began; return why lines may have been missed, or None."""
+            assert self._tool is not None
+            for code in codes:
+                self._users[code] -= 1
+                if not self._users[code]:
+                    del self._users[code]
+                    sys.monitoring.set_local_events(self._tool, code, 0)
+            if not self._users:
+                sys.monitoring.register_callback(self._tool, sys.monitoring.events.LINE, None)
+                sys.monitoring.free_tool_id(self._tool)
+                self._tool = None
+            return None
 
-_tool: _Monitoring | _Settrace = _Monitoring() if sys.version_info >= (3, 12) else _Settrace()
+    _tool = _Monitoring()
+else:
+
+    class _Settrace:
+        """Lines through ``sys.settrace``, for Python 3.11."""
+
+        name = "sys.settrace"
+
+        def __init__(self) -> None:
+            self._users: dict[CodeType, int] = {}
+            # Kept, since each access makes a new bound method, and the end must recognise it.
+            self._mine = self._trace
+
+        def enter(self, codes: list[CodeType]) -> str | None:
+            """Begin to watch; return why that cannot be done, or None."""
+            holder = sys.gettrace()
+            if holder is None:
+                sys.settrace(self._mine)
+            elif holder is not self._mine:
+                return "a debugger or a coverage tool holds sys.settrace"
+            for code in codes:
+                self._users[code] = self._users.get(code, 0) + 1
+            return None
+
+        def leave(self, codes: list[CodeType]) -> str | None:
+            """End what :meth:`enter` began; return why lines may have been missed, or None."""
+            for code in codes:
+                self._users[code] -= 1
+                if not self._users[code]:
+                    del self._users[code]
+            if sys.gettrace() is not self._mine:
+                return "a debugger or a coverage tool took over sys.settrace during the run"
+            if not self._users:
+                sys.settrace(None)
+            return None
+
+        def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_code not in self._users:
+                return None
+            if event == "line":
+                _ran(frame.f_code, frame.f_lineno)
+            return self._mine
+
+    _tool = _Settrace()
 
 
 @contextmanager

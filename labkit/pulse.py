@@ -22,13 +22,13 @@ def pulse() -> Iterator[None]:
     until its next event, so a cell that waits for a silent peer could not be interrupted.
     """
     loop = asyncio.get_running_loop()
+    handles: list[asyncio.TimerHandle] = []
 
     def beat() -> None:
-        nonlocal handle
-        handle = loop.call_later(_BEAT, beat)
+        handles[:] = [loop.call_later(_BEAT, beat)]
 
-    handle = loop.call_later(_BEAT, beat)
+    beat()
     try:
         yield
     finally:
-        handle.cancel()
+        handles[0].cancel()

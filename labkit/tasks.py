@@ -71,9 +71,9 @@ def track(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     if sys.version_info >= (3, 12):
         yield
         return
-    factory = loop.get_task_factory()
-    if not isinstance(factory, _Factory):
-        factory = _Factory(factory)
+    previous: Any = loop.get_task_factory()
+    factory = previous if isinstance(previous, _Factory) else _Factory(previous)
+    if factory is not previous:
         loop.set_task_factory(factory)
     factory.users += 1
     try:

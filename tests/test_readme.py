@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,12 +17,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-async def test_the_script_makes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def script() -> Any:
+    """The script that makes the picture."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / ".github" / "readme.py")))
+
+
+async def test_the_script_makes_the_picture(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The script that the repository names makes a picture of what the README says: a closing cut short."""
-    spec = importlib.util.spec_from_file_location("readme", ROOT / ".github" / "readme.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     await script.main(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     told = capsys.readouterr().out
@@ -28,15 +32,11 @@ async def test_the_script_makes_the_picture(tmp_path: Path, capsys: pytest.Captu
     assert "cleanup     truncated" in told
 
 
-async def test_the_first_lines_do_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_lines_do_what_is_said(script: Any) -> None:
     """The first block of code plays a handler, and the one for tests asks the verdict of another."""
     first = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert first is not None
     stack, fault = re.findall(r'(?:on|fault)="([^"]+)"', first[1])
-    spec = importlib.util.spec_from_file_location("readme", ROOT / ".github" / "readme.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     run = await labkit.play(script.echo, on=stack, fault=fault)
     assert run.verdict.cleanup == "truncated"
 
@@ -47,7 +47,8 @@ def test_its_links_lead_somewhere() -> None:
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
     opened = re.search(r"urlpath=lab/tree/([^)]+)\)", README)
-    assert opened is not None and (ROOT / opened[1]).is_file()
+    assert opened is not None
+    assert (ROOT / opened[1]).is_file()
 
 
 def test_its_names_exist() -> None:

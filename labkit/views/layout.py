@@ -152,6 +152,8 @@ def plan(timeline: Timeline, *, limit: int = 60, lanes: Collection[Any] | None =
         rows[i] = row
         row, last = row + 1, i
 
+    # Where the loop has nothing else to tell, the lab's own end stands with the lab's relay: a lane less.
+    used = {event.lane for i, event in enumerate(events) if i != stop} | set(_ALWAYS) if lanes is None else set(lanes)
     bars, notes, slots = lifetimes(events, rows, row, stop)
     arrows = _arrows(events, pairing, rows, slots, stop)
 
@@ -162,7 +164,7 @@ def plan(timeline: Timeline, *, limit: int = 60, lanes: Collection[Any] | None =
             text = f"{'withheld' if event.data.get('what') else 'lost'} {label(events[pairing.merged[i]])}"
         return Mark(
             row=rows[i],
-            lane=event.lane,
+            lane=event.lane if event.lane in used else "wire",
             shape=shape(event),
             failed=failed(event, stopped=stop is not None and i > stop),
             label=text,
@@ -172,7 +174,6 @@ def plan(timeline: Timeline, *, limit: int = 60, lanes: Collection[Any] | None =
         )
 
     fault = next((i for i in kept if events[i].kind == "fault"), None)
-    used = {event.lane for event in events} | set(_ALWAYS) if lanes is None else set(lanes)
     return Plan(
         lanes=tuple(lane for lane in LANES if lane in used),
         rows=row,

@@ -1,0 +1,56 @@
+"""The picture in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from labkit.timeline import Timeline
+from labkit.verdict import judge
+from labkit.views.alt import alt_text
+from tests.views import stories
+from tests.views.stories import Story
+
+
+def test_it_tells_the_verdict_then_the_way_to_the_fault_then_what_followed() -> None:
+    """The account is made of whole sentences, in this order."""
+    timeline, verdict = stories.short().told
+    assert alt_text(timeline, verdict) == (
+        f"{verdict.sentence} "
+        "Before the fault, in the 0.2 ms since connect, 2 events: the client sent 0 and received 0 messages,"
+        " the handler sent 0 and received 0 messages. "
+        "Then the fault strikes: fin. "
+        "After 0.3 ms the handler is told: the loop ends. "
+        "After 0.4 ms the handler ends: returned."
+    )
+
+
+def test_without_a_fault_each_event_is_told() -> None:
+    """Times then count from connect."""
+    told = alt_text(Story().opened().said(answer=False).timeline, None)
+    assert told.startswith("At 0.0 ms the client connects. At 0.3 ms the wire takes the client's connection.")
+    assert told.endswith("At 2.8 ms the handler receives 'hello'.")
+
+
+@pytest.mark.parametrize("size", [5, 30, 200])
+def test_it_is_bounded_and_says_how_many_more(size: int) -> None:
+    """Twelve hundred characters are the most; the events told and those left make all."""
+    story = Story().struck("slow-link")
+    for n in range(size):
+        story.then("handler", "note", f"step {n}")
+    told = alt_text(*story.told)
+    assert len(told) <= 1200
+    after = told.split("Then the fault strikes: slow-link.")[1]
+    left = int(after.split(".")[-2].split()[0]) if after.endswith("more events.") else 0
+    assert after.count("the handler notes") + left == size
+
+
+def test_a_message_with_braces_is_quoted_as_it_is() -> None:
+    """JSON is a common message."""
+    story = Story().then("client", "send", """'{"a": {}, "source": "{source}"}'""")
+    assert """the client sends '{"a": {}, "source": "{source}"}'.""" in alt_text(story.timeline, None)
+
+
+def test_nothing_happened() -> None:
+    """An empty timeline is told as such."""
+    timeline = Timeline.of([])
+    assert alt_text(timeline, judge(timeline)).endswith("No events were recorded.")
