@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -147,7 +148,7 @@ async def play(
         cleanup.push_async_callback(client.stop)
         # Entered last, so left first: the handler is stopped while its connection is as the fault left it.
         cleanup.push_async_callback(_stop, server, scaled(patience))
-        await _act(client, wire, breaks, messages, scaled(patience))
+        await _act(server, wire, client, breaks, messages, scaled(patience))
     return Run(name_of(handler), on, "none" if breaks is None else str(breaks), timeline)
 
 
@@ -162,7 +163,12 @@ def _check_values(messages: object, patience: object) -> None:
 
 
 async def _act(
-    client: Client, wire: Wire, fault: Fault | None, messages: Sequence[str | bytes], patience: float
+    server: Server,
+    wire: Wire,
+    client: Client,
+    fault: Fault | None,
+    messages: Sequence[str | bytes],
+    patience: float,
 ) -> None:
     """The play itself: connect, talk, strike, and wait until all is over."""
     timeline = client.timeline
@@ -180,13 +186,12 @@ async def _act(
         return
     # The handler has ended. A shielded cleanup may go on, and the library has yet to end the connection.
     await timeline.until(lambda _: not _closing(timeline), patience)
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(scaled(_SETTLE)):
             await client.ended()
             for link in wire.links:
                 await link.closed()
-    except TimeoutError:
-        pass
+    await server.settled(scaled(_SETTLE))
 
 
 def _starts(event: Event) -> bool:

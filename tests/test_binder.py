@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -47,7 +46,6 @@ def test_binder_has_the_python_of_its_image() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif("LABKIT_SLOW" not in os.environ, reason="makes an environment; LABKIT_SLOW=1, as .ci/run sets it")
 def test_the_install_step_works(copy: Path, tmp_path: Path) -> None:
     """The step of the Dockerfile, run for real: nothing conflicts, the lab and its Jupyter start."""
     environment = tmp_path / "env"

@@ -40,6 +40,14 @@ class Server:
     stack: Stack
     _host: Host
 
+    async def settled(self, timeout: float) -> None:
+        """Wait until the library has dealt with the end of its handlers.
+
+        Args:
+            timeout: seconds to wait at most.
+        """
+        await self._host.settled(timeout)
+
     async def stop_handlers(self) -> None:
         """Cancel the handlers that still run; one that refuses is recorded as leaked."""
         await self._host.stop()

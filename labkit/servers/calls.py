@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
 from labkit.clock import scaled
 from labkit.errors import BadHandler
@@ -198,6 +199,7 @@ class Host:
         self.stack = stack
         self.library = library
         self.calls: list[Call] = []
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._numbers = itertools.count(1)
 
     async def call(self, argument: Any, prepare: Callable[[Call], Any] | None = None) -> Any:
@@ -212,6 +214,8 @@ class Host:
         """
         call = Call(self.timeline, next(self._numbers))
         self.calls.append(call)
+        if call.task is not None:
+            self._tasks.add(call.task)
         if prepare is not None:
             prepare(call)
         self.timeline.record(
@@ -250,6 +254,19 @@ class Host:
             self.calls.remove(call)
             call.ended.set()
             del raised  # its traceback holds this frame
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until the library has dealt with the end of its handlers, as when it logs what one has raised.
+
+        Args:
+            timeout: seconds to wait at most.
+        """
+        pending = {task for task in self._tasks if not task.done()} - {asyncio.current_task()}
+        if pending:
+            await asyncio.wait(pending, timeout=timeout)
+        # aiohttp's handler has a task of its own inside the connection's, which goes on in the loop's next turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Cancel every handler that still runs.

@@ -35,7 +35,7 @@ FLAGS = [
 ]
 TOKEN = "only-for-this-test"
 
-#: Always these two; the others, for their screenshots, where time is no matter.
+#: Always these two; the others are slow, and there for their screenshots above all.
 CHOSEN = ("00", "02")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -205,8 +205,7 @@ class Notebook:
 
 
 def chosen(path: Path) -> object:
-    slow = pytest.mark.skipif("LABKIT_SLOW" not in os.environ, reason="one of the others; LABKIT_SLOW=1 runs all")
-    return pytest.param(path, id=path.stem, marks=[] if path.stem[:2] in CHOSEN else [slow])
+    return pytest.param(path, id=path.stem, marks=[] if path.stem[:2] in CHOSEN else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("path", [chosen(path) for path in NOTEBOOKS])
