@@ -94,7 +94,7 @@ def judge(timeline: Timeline) -> Verdict:
 
     ending: Ending = "unknown" if start is None else "running" if end is None else end.data["ending"]
     noticed = _noticed(events, marks)
-    never_ran = _never_ran(events, start)
+    never_ran = _never_ran(events, start, [event for event in everything if event.kind == "lines"])
     cleanup, about = _cleanup(events, start, end)
     leaked = tuple(event.text for event in everything if (event.lane, event.kind) == ("loop", "leaked"))
     complaints = tuple(event.text for event in events if _complains(event))
@@ -154,8 +154,8 @@ def _noticed(events: Sequence[Event], marks: _Landmarks) -> Noticed:
     return "unknown" if by_nobody_knows else "no"
 
 
-def _never_ran(events: Sequence[Event], start: Event | None) -> tuple[int, ...] | None:
-    accounts = [event for event in events if (event.lane, event.kind) == ("handler", "lines")]
+def _never_ran(events: Sequence[Event], start: Event | None, accounts: Sequence[Event]) -> tuple[int, ...] | None:
+    # The last account counts: at the end it may turn out that somebody else took the tool over.
     if not accounts or start is None or accounts[-1].data["tool"] is None:
         return None
     ran = {event.data["line"] for event in events if (event.lane, event.kind) == ("handler", "line")}

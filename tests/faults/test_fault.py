@@ -1,0 +1,97 @@
+"""What all faults share: names, knobs, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import labkit
+from labkit.errors import BadValue, UnknownName
+from labkit.faults import find_fault
+
+FAMILIES = {
+    "closing": ["close", "going-away", "no-code", "close-then-reset", "ignore-close"],
+    "transport": ["fin", "half-close", "reset", "truncated-frame"],
+}
+
+
+def test_the_families_are_whole() -> None:
+    """The registry holds each fault of its families, by the name that people use."""
+    found: dict[str, list[str]] = {}
+    for name, fault in labkit.FAULTS.items():
+        assert fault.name == name
+        found.setdefault(fault.family, []).append(name)
+    assert {family: sorted(names) for family, names in found.items()} == {
+        family: sorted(names) for family, names in FAMILIES.items()
+    }
+
+
+@pytest.mark.parametrize("fault", labkit.FAULTS.values(), ids=str)
+def test_a_fault_explains_itself(fault: labkit.Fault) -> None:
+    """Its docstring says what travels on the wire, what causes it in life, and what to look for."""
+    text = type(fault).__doc__ or ""
+    assert all(part in text for part in ("On the wire:", "In life:", "Look for:"))
+    assert type(fault).__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+def test_a_fault_is_known_by_its_name_and_its_knobs() -> None:
+    """The text of a fault is its name, and the knobs that are turned."""
+    assert str(labkit.Close()) == "close"
+    assert str(labkit.Close(code=4000, reason="bye")) == "close(code=4000, reason='bye')"
+    assert labkit.TruncatedFrame().knobs() == {"announced": 100, "sent": 10, "then": "fin"}
+
+
+def test_a_fault_is_found_by_name_by_class_or_as_itself() -> None:
+    """All three mean the same fault."""
+    fault = labkit.Close(code=4000)
+    assert find_fault(fault) is fault
+    assert find_fault("reset") == find_fault(labkit.Reset) == labkit.Reset()  # type: ignore[arg-type]
+
+
+def test_an_unknown_fault_lists_the_known_ones() -> None:
+    """The nearest name and all the names are in the sentence."""
+    with pytest.raises(
+        UnknownName, match=r"no fault 'rest'\. Did you mean 'reset'\? The faults are: close, "
+    ) as caught:
+        find_fault("rest")
+    assert all(name in str(caught.value) for name in labkit.FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (1005, "never on the wire: .* no code was in the Close frame"),
+        (1006, "never on the wire: .* there was no Close frame"),
+        (1015, "never on the wire: .* TLS failed"),
+        (999, "may not be sent; the codes are 1000-1003, 1007-1014 and 3000-4999"),
+        (1004, "may not be sent"),
+        (2999, "may not be sent"),
+        (5000, "may not be sent"),
+        ("1000", "may not be sent"),
+    ],
+)
+def test_a_close_code_that_may_not_be_sent_is_refused(code: int, why: str) -> None:
+    """Codes are checked when the fault is made, with the reason (RFC 6455 §7.4)."""
+    with pytest.raises(BadValue, match=why):
+        labkit.Close(code=code)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+def test_a_close_code_that_may_be_sent_is_taken(code: int) -> None:
+    """The edges of what RFC 6455 and its registry allow."""
+    assert labkit.Close(code=code).code == code
+
+
+def test_a_long_reason_is_refused() -> None:
+    """A control frame holds 125 bytes, of which the code takes two (RFC 6455 §5.5); bytes count, not characters."""
+    assert labkit.Close(reason="x" * 123)
+    with pytest.raises(BadValue, match="124 bytes; a Close frame holds 123"):
+        labkit.Close(reason="ä" * 62)
+
+
+@pytest.mark.parametrize("knobs", [{"sent": 100}, {"sent": -1}, {"announced": 70_000}, {"then": "stop"}])
+def test_a_truncated_frame_must_be_one(knobs: dict[str, object]) -> None:
+    """Fewer bytes are sent than announced, and then the connection ends."""
+    with pytest.raises(BadValue):
+        dataclasses.replace(labkit.TruncatedFrame(), **knobs)  # type: ignore[arg-type]

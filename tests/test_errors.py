@@ -1,0 +1,37 @@
+"""Mistakes in the use of the lab are told in one sentence."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from labkit import errors
+from labkit.errors import LabError, UnknownName
+
+
+def test_a_notebook_shows_one_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """IPython asks the error itself how to show it."""
+    shell = InteractiveShell()
+    shell.run_cell("import labkit; labkit.Close(code=1006)")
+    out = capsys.readouterr().out
+    assert out.strip().startswith("BadValue: code 1006 is never on the wire")
+    assert "Traceback" not in out
+    assert len(out.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"LabError"}))
+def test_every_error_is_a_lab_error(name: str) -> None:
+    """So that one `except LabError` is enough."""
+    assert issubclass(getattr(errors, name), LabError)
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("websocket", "websockets"), ("Aiohttp", "aiohttp"), ("AIOHTTP_CANCEL", "aiohttp-cancel"), ("zzz", None)],
+)
+def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
+    """A slip of the finger is met with the name that was meant; anything else only with the list."""
+    text = str(UnknownName("stack", given, ["websockets", "aiohttp", "aiohttp-cancel"]))
+    assert f"there is no stack {given!r}." in text
+    assert (f"Did you mean {near!r}?" in text) if near else ("Did you mean" not in text)
+    assert text.endswith("The stacks are: aiohttp, aiohttp-cancel, websockets.")

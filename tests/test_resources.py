@@ -1,0 +1,78 @@
+"""What a handler may call: resources on the cleanup lane, and notes; and that both are harmless anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+import labkit
+from labkit.errors import BadValue
+from labkit.timeline import Place, Timeline, place
+
+
+@pytest.fixture
+def timeline() -> Iterator[Timeline]:
+    """The timeline of an experiment in whose place the test runs."""
+    timeline = Timeline()
+    token = place.set(Place(timeline, "handler"))
+    yield timeline
+    place.reset(token)
+
+
+async def test_a_resource_tells_its_life(timeline: Timeline) -> None:
+    """Open, closing, closed."""
+    async with labkit.resource("database", closing=0.01) as database:
+        assert database.name == "database"
+    assert [(event.kind, event.text) for event in timeline.select("cleanup")] == [
+        ("open", "database"),
+        ("closing", "database"),
+        ("closed", "database"),
+    ]
+    assert len({event.data["id"] for event in timeline}) == 1
+
+
+async def test_a_cancel_truncates_the_closing_that_is_in_flight(timeline: Timeline) -> None:
+    """Of three resources in a stack, one is cut short; the exits of the others run."""
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            for name in ("first", "second", "third"):
+                await stack.enter_async_context(labkit.resource(name, closing=0.02))
+
+    task = asyncio.ensure_future(work())
+    await timeline.until(lambda event: event.kind == "closing")
+    task.cancel()
+    await asyncio.wait([task])
+    assert [(e.kind, e.text) for e in timeline.select("cleanup", "closed", "truncated")] == [
+        ("truncated", "third"),
+        ("closed", "second"),
+        ("closed", "first"),
+    ]
+
+
+async def test_outside_an_experiment_nothing_is_recorded_and_nothing_breaks() -> None:
+    """A handler that uses them runs anywhere."""
+    assert place.get() is None
+    labkit.note("nobody listens")
+    async with labkit.resource("database", closing=0.001):
+        pass
+    database = await labkit.resource("database").open()
+    await database.close()
+
+
+def test_a_note_keeps_what_json_can_hold(timeline: Timeline) -> None:
+    """Numbers and texts stay, anything else becomes its repr."""
+    labkit.note("commit", rows=3, what=object, why=None)
+    [event] = timeline.select("handler", "note")
+    assert event.text == "commit"
+    assert json.loads(json.dumps(dict(event.data))) == {"rows": 3, "what": "<class 'object'>", "why": None}
+
+
+def test_closing_takes_no_negative_time() -> None:
+    """One sentence says what it takes."""
+    with pytest.raises(BadValue, match=r"closing=-1 is negative; it takes the seconds"):
+        labkit.resource("database", closing=-1)

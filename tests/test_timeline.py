@@ -1,0 +1,89 @@
+"""The timeline: events in order, from any thread, and something to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from labkit.clock import scaled
+from labkit.timeline import LANES, Event, Timeline
+
+
+def test_events_are_kept_in_order() -> None:
+    """What is recorded comes back, with seconds since the timeline began."""
+    timeline = Timeline()
+    timeline.record("client", "send", "'hello'", {"length": 5})
+    timeline.record("handler", "recv")
+    first, second = timeline
+    assert (first.lane, first.kind, first.text, first.data) == ("client", "send", "'hello'", {"length": 5})
+    assert (second.text, dict(second.data)) == ("", {})
+    assert 0 <= first.at <= second.at
+    assert len(timeline) == 2
+    assert timeline[1] == second
+
+
+def test_select_picks_by_lane_and_kind() -> None:
+    """A lane, one or more kinds, or neither."""
+    timeline = Timeline()
+    for lane in LANES:
+        timeline.record(lane, "start")
+        timeline.record(lane, "end")
+    assert len(timeline.select()) == 10
+    assert [event.kind for event in timeline.select("wire")] == ["start", "end"]
+    assert [event.lane for event in timeline.select(None, "end")] == list(LANES)
+    assert len(timeline.select("loop", "start", "end")) == 2
+
+
+def test_a_timeline_is_rebuilt_from_its_events() -> None:
+    """The same events come out of the copy."""
+    events = [Event(0.5, "wire", "fault", "reset", {"fault": "reset"}), Event(0.75, "loop", "stop", "", {})]
+    assert list(Timeline.of(events)) == events
+
+
+def test_threads_lose_no_event() -> None:
+    """Events may be recorded from any thread."""
+    timeline = Timeline()
+
+    def work() -> None:
+        for _ in range(2000):
+            timeline.record("handler", "print")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(timeline) == 8000
+
+
+async def test_until_finds_what_is_there_already() -> None:
+    """An event that has happened counts, unless the search starts behind it."""
+    timeline = Timeline()
+    timeline.record("client", "recv")
+    event = await timeline.until(lambda event: event.kind == "recv")
+    assert event == timeline[0]
+    assert await timeline.until(lambda event: event.kind == "recv", 0.01, start=1) is None
+
+
+async def test_until_wakes_when_it_happens() -> None:
+    """The waiter goes on at the event, also when another thread records it; and stops listening."""
+    timeline = Timeline()
+    waiter = asyncio.ensure_future(timeline.until(lambda event: event.kind == "end", scaled(5)))
+    await asyncio.sleep(0)
+    timeline.record("handler", "start")
+    threading.Thread(target=timeline.record, args=("handler", "end")).start()
+    event = await waiter
+    assert event is not None
+    assert event.kind == "end"
+    assert not timeline._listeners
+
+
+async def test_until_gives_up() -> None:
+    """None says that the time was up; a cancel passes."""
+    timeline = Timeline()
+    assert await timeline.until(lambda event: True, 0.01) is None
+    waiter = asyncio.ensure_future(timeline.until(lambda event: True))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    assert (await asyncio.gather(waiter, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+    assert not timeline._listeners
