@@ -34,7 +34,7 @@ def original(handler: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(handler, functools.partial):
         handler = handler.func
     handler = inspect.unwrap(handler)
-    if not hasattr(handler, "__code__") and hasattr(type(handler), "__call__"):  # noqa: B004 - the method is wanted
+    if not inspect.isclass(handler) and not hasattr(handler, "__code__") and hasattr(type(handler), "__call__"):  # noqa: B004 - the method is wanted
         handler = inspect.unwrap(type(handler).__call__)
     return getattr(handler, "__func__", handler)
 

@@ -35,9 +35,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     awaitable = inspect.iscoroutine(coroutine)
     if not awaitable:
         raise BadValue(f"labkit.run takes a coroutine, such as labkit.play(handler); this is {coroutine!r}")
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    loop = _running_loop()
+    if loop is None:
         return asyncio.run(coroutine)
     try:
         _make_reentrant(loop)
@@ -45,6 +44,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.close()
         raise
     return loop.run_until_complete(coroutine)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _make_reentrant(loop: asyncio.AbstractEventLoop) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from labkit.timeline import Place, Timeline, place
 
 __all__ = ["describe", "place_of", "tasks_of", "track"]
 
-_places: WeakKeyDictionary[asyncio.Task[Any], Place] = WeakKeyDictionary()
+#: Where Python 3.11 keeps a task's place: on the task, so that it is still there when the task is collected.
+_PLACE = "_labkit_place"
 
 
 def place_of(task: object) -> Place | None:
@@ -30,7 +30,7 @@ def place_of(task: object) -> Place | None:
         return None
     if sys.version_info >= (3, 12):
         return task.get_context().get(place)
-    return _places.get(task)
+    return getattr(task, _PLACE, None)
 
 
 def tasks_of(timeline: Timeline) -> list[asyncio.Task[Any]]:
@@ -97,5 +97,5 @@ class _Factory:
         task: asyncio.Future[Any] = make(loop, coro) if context is None else make(loop, coro, context=context)
         here = place.get() if context is None else context.get(place)
         if here is not None and isinstance(task, asyncio.Task):
-            _places[task] = here
+            setattr(task, _PLACE, here)
         return task

@@ -107,7 +107,7 @@ def judge(timeline: Timeline) -> Verdict:
         told.append(f"line{'s' * (len(never_ran) > 1)} {_ranges(never_ran)} never ran")
     elif never_ran is None and start is not None:
         told.append("which lines ran is unknown")
-    if cleanup != "none":
+    if cleanup != "none" and start is not None:
         told.append(f"cleanup {cleanup}{about}")
     if leaked:
         told.append(f"left behind: {', '.join(leaked)}")
@@ -173,7 +173,7 @@ def _cleanup(events: Sequence[Event], start: Event | None, end: Event | None) ->
     states: dict[Cleanup, list[str]] = {}
     for life in lives.values():
         states.setdefault(_state(life, end), []).append(life[0].text)
-    worst: Sequence[Cleanup] = ("truncated", "missing", "outlived", "complete")
+    worst: Sequence[Cleanup] = ("truncated", "missing", "outlived", "unknown", "complete")
     state = next(state for state in worst if state in states)
     return state, "" if state == "complete" else f" ({', '.join(states[state])})"
 

@@ -64,7 +64,7 @@ class End(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.writable = True
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)  # asyncio itself sets TCP_NODELAY
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)  # asyncio sets TCP_NODELAY
         if self.side == "client":
             self.link.client_connected()
 

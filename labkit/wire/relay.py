@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 from labkit.errors import BadValue
@@ -19,6 +20,21 @@ from labkit.wire.frames import Side
 from labkit.wire.link import Link, Target
 
 __all__ = ["Wire"]
+
+#: Turns of the loop in which a client that has been accepted becomes a link; one is enough, unless clients pour in.
+_TURNS: Final = 100
+
+
+class _Listening(socket.socket):
+    """A socket that counts the clients that it has accepted."""
+
+    accepted = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a client, as asyncio asks for it."""
+        client = super().accept()
+        self.accepted += 1
+        return client
 
 
 class Wire:
@@ -46,7 +62,6 @@ class Wire:
         self.links: list[Link] = []
         self._upstream = _split(server_url)
         self._listener: asyncio.Server | None = None
-        self._closing = False
 
     @property
     def url(self) -> str:
@@ -62,21 +77,31 @@ class Wire:
         return self._upstream._replace(netloc=f"{userinfo}{at}127.0.0.1:{port}").geturl()
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._closing = False
-        self._listener = await loop.create_server(self._accept, "127.0.0.1", 0)
+        self._socket = _Listening(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._earlier = len(self.links)
+        try:
+            self._socket.bind(("127.0.0.1", 0))
+            self._listener = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
+        except BaseException:
+            self._socket.close()
+            raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the relay: when this returns, no socket and no task of it is left."""
-        self._closing = True
         assert self._listener is not None
-        self._listener.close()
-        for link in self.links:
-            link.abort()
-        await asyncio.sleep(0)  # a client that asyncio has just accepted becomes a link in the loop's next turn
+        try:
+            # asyncio drops, unclosed, a client that it has accepted but not started to serve when the server closes.
+            for _ in range(_TURNS):
+                if self._socket.accepted <= len(self.links) - self._earlier:
+                    break
+                await asyncio.sleep(0)
+        finally:
+            self._listener.close()
+            for link in self.links:
+                link.abort()
         for link in self.links:
             await link.closed()
         await self._listener.wait_closed()
@@ -89,8 +114,6 @@ class Wire:
         opaque = "TLS" if self._upstream.scheme == "wss" else None
         link = Link(len(self.links), self.timeline, connect, opaque=opaque)
         self.links.append(link)
-        if self._closing:
-            link.abort()
         return link.client
 
     def _live(self) -> list[Link]:

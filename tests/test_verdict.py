@@ -1,0 +1,203 @@
+"""The verdict is a pure function of the events: each finding is proved by them, or unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labkit.timeline import Event, Lane, Timeline
+from labkit.verdict import judge
+
+START = {"handler": "echo", "stack": "aiohttp", "library": "aiohttp 3.14", "given": "Request", "call": 1}
+
+
+def end(ending: str = "returned", exception: str | None = None, close_code: int | None = 1000) -> dict[str, Any]:
+    return {"ending": ending, "exception": exception, "close_code": close_code, "call": 1}
+
+
+def story(*lines: tuple[Lane, str, dict[str, Any]] | tuple[Lane, str, dict[str, Any], str]) -> Timeline:
+    """A timeline of (lane, kind, data) or (lane, kind, data, text), an event every 100 ms."""
+    return Timeline.of(
+        [
+            Event(index / 10, lane, kind, text[0] if text else kind, data)
+            for index, (lane, kind, data, *text) in enumerate(lines)
+        ]
+    )
+
+
+ACCOUNT = {"executable": [2, 3, 4, 7], "tool": "sys.monitoring", "why": None, "source": None, "first": 1}
+NOTICE = {"how": "recv()", "exception": None, "code": 1006}
+CLEANUP = {"resource": "database", "id": 1}
+
+
+def test_a_handler_that_is_told_and_returns() -> None:
+    """The plain case, with the time from the fault to the notice."""
+    verdict = judge(
+        story(
+            ("handler", "lines", ACCOUNT),
+            ("handler", "start", START),
+            ("handler", "line", {"line": 2}),
+            ("wire", "fault", {"fault": "reset"}, "reset"),
+            ("handler", "notice", NOTICE),
+            ("handler", "line", {"line": 3}),
+            ("handler", "end", end(), "returned"),
+        )
+    )
+    assert (verdict.ending, verdict.close_code, verdict.noticed) == ("returned", 1000, "yes")
+    assert verdict.noticed_after == pytest.approx(0.1)
+    assert verdict.lines_never_ran == (4, 7)
+    assert verdict.cleanup == "none"
+    assert verdict.sentence == (
+        "reset: echo on aiohttp noticed after 100 ms and returned; close code 1000; lines 4, 7 never ran."
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "noticed"),
+    [("aiohttp", "yes"), ("asyncio", "no"), ("labkit", "no"), (None, "unknown")],
+)
+def test_a_cancel_is_a_notice_if_the_library_did_it(package: str | None, noticed: str) -> None:
+    """A timeout of the handler's own says nothing of the connection; a stranger's cancel leaves it unknown."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "fin"}, "fin"),
+            ("handler", "cancelled", {"by": package and f"somebody ({package})", "package": package}),
+            ("handler", "end", end("cancelled", close_code=None)),
+        )
+    )
+    assert verdict.noticed == noticed
+    assert verdict.ending == "cancelled"
+    assert ("whom is unknown" in verdict.sentence) is (package is None)
+
+
+def test_a_handler_that_is_still_running() -> None:
+    """What comes after the lab's stop is the lab's doing, and does not count."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "fin"}, "fin"),
+            ("cleanup", "open", CLEANUP, "database"),
+            ("loop", "stop", {"patience": 2.0}),
+            ("handler", "notice", NOTICE),
+            ("cleanup", "closing", CLEANUP),
+            ("cleanup", "closed", CLEANUP),
+            ("handler", "log", {"levelno": 40}),
+            ("handler", "end", end("cancelled")),
+            ("loop", "leaked", {"what": "task"}, "task heartbeat"),
+        )
+    )
+    assert (verdict.ending, verdict.noticed, verdict.close_code) == ("running", "no", None)
+    assert verdict.cleanup == "missing"
+    assert verdict.complaints == ()
+    assert verdict.leaked == ("task heartbeat",)
+    assert "was still running 200 ms later" in verdict.sentence
+
+
+def test_without_a_fault_nothing_can_be_noticed() -> None:
+    """No fault struck, or the handler had ended before it: unknown, and the sentence says why."""
+    never = judge(story(("handler", "start", START), ("handler", "end", end(), "returned")))
+    late = judge(
+        story(
+            ("handler", "start", START),
+            ("handler", "end", end(), "returned"),
+            ("wire", "fault", {"fault": "reset"}, "reset"),
+        )
+    )
+    assert never.noticed == late.noticed == "unknown"
+    assert never.sentence.startswith("No fault struck: ")
+    assert "had ended before the fault" in late.sentence
+
+
+def test_a_handler_that_never_started() -> None:
+    """The client was refused: there is nothing to say of the handler but that."""
+    verdict = judge(story(("client", "refused", {"status": 503}, "HTTP 503")))
+    assert (verdict.ending, verdict.cleanup, verdict.lines_never_ran) == ("unknown", "unknown", None)
+    assert verdict.sentence == "The handler never started: HTTP 503."
+
+
+@pytest.mark.parametrize(
+    ("kinds", "cleanup"),
+    [
+        (["open", "closing", "closed", "END"], "complete"),
+        (["open", "closing", "truncated", "END"], "truncated"),
+        (["open", "END"], "missing"),
+        (["open", "closing", "END", "closed"], "outlived"),
+        (["open", "closing", "END"], "outlived"),
+        (["open", "closing"], "unknown"),
+        (["open", "closing", "closed"], "complete"),
+        (["END"], "none"),
+    ],
+)
+def test_the_cleanup(kinds: list[str], cleanup: str) -> None:
+    """What became of a resource, from the order of its events and of the handler's end."""
+    lines: list[Any] = [("handler", "start", START)]
+    lines += [("handler", "end", end()) if kind == "END" else ("cleanup", kind, CLEANUP) for kind in kinds]
+    assert judge(story(*lines)).cleanup == cleanup
+
+
+def test_of_three_resources_the_worst_counts() -> None:
+    """One truncated exit among complete ones is told, by its name."""
+    lines: list[Any] = [("handler", "start", START)]
+    for number, (name, last) in enumerate([("lock", "closed"), ("file", "truncated"), ("database", "closed")]):
+        data = {"resource": name, "id": number}
+        lines += [("cleanup", kind, data, name) for kind in ("open", "closing", last)]
+    verdict = judge(story(*lines, ("handler", "end", end())))
+    assert verdict.cleanup == "truncated"
+    assert "cleanup truncated (file)" in verdict.sentence
+
+
+def test_where_no_tool_tells_the_lines_are_unknown() -> None:
+    """Also if that turns out only at the end, after the lab's stop."""
+    missing = {**ACCOUNT, "tool": None, "why": "a debugger took over"}
+    verdict = judge(
+        story(
+            ("handler", "lines", ACCOUNT),
+            ("handler", "start", START),
+            ("handler", "end", end()),
+            ("loop", "stop", {}),
+            ("handler", "lines", missing),
+        )
+    )
+    assert verdict.lines_never_ran is None
+    assert "which lines ran is unknown" in verdict.sentence
+
+
+def test_complaints_are_warnings_and_worse_and_what_the_loop_was_given() -> None:
+    """INFO is none."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("handler", "log", {"levelno": 20}, "INFO mine: fine"),
+            ("handler", "log", {"levelno": 30}, "WARNING mine: hm"),
+            ("loop", "exception", {"message": "never retrieved"}, "Task exception was never retrieved"),
+        )
+    )
+    assert verdict.complaints == ("WARNING mine: hm", "Task exception was never retrieved")
+    assert "2 complaints" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("library", "given", "exception", "other"),
+    [
+        ("aiohttp 3.14", "Request", "AttributeError: 'Request' object has no attribute 'recv'", "websockets"),
+        ("websockets 17", "ServerConnection", "AttributeError: 'ServerConnection' object has no …", "aiohttp"),
+        ("aiohttp 3.14", "Request", "AttributeError: 'Database' object has no attribute 'x'", None),
+        ("aiohttp 3.14", "Request", "ValueError: Request", None),
+    ],
+)
+def test_a_handler_for_the_other_library_is_recognised(
+    library: str, given: str, exception: str, other: str | None
+) -> None:
+    """Only where the exception names what the library gave; any other bug is the handler's own."""
+    start = {**START, "library": library, "given": given}
+    verdict = judge(story(("handler", "start", start), ("handler", "end", end("raised", exception), "raised")))
+    assert (f"is it written for {other}?" in verdict.sentence) if other else ("written for" not in verdict.sentence)
+
+
+def test_lines_are_told_in_ranges() -> None:
+    """Seven numbers in a row read as two."""
+    account = {**ACCOUNT, "executable": [3, 4, 5, 9, 11, 12]}
+    verdict = judge(story(("handler", "lines", account), ("handler", "start", START)))
+    assert "lines 3-5, 9, 11-12 never ran" in verdict.sentence
