@@ -1,0 +1,125 @@
+"""host(): a handler on loopback, with the library's own defaults, for any client at all."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+import websockets
+from aiohttp import web
+
+import labkit
+from labkit.errors import BadOption
+from labkit.pulse import pulse
+from tests import handlers
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_any_client_may_talk_to_it(on: str) -> None:
+    """The clients of both libraries, one after the other, through a wire and without one."""
+    async with (
+        labkit.host(handlers.echo(on), on=on) as server,
+        labkit.Wire(server.url, timeline=server.timeline) as wire,
+        aiohttp.ClientSession() as session,
+    ):
+        for url in (server.url, wire.url):
+            async with websockets.connect(url, proxy=None) as ws:
+                await ws.send("hello")
+                assert await ws.recv() == "hello"
+            async with session.ws_connect(url) as response:
+                await response.send_str("hello")
+                assert (await response.receive()).data == "hello"
+        starts = server.timeline.select("handler", "start")
+        assert [event.data["call"] for event in starts] == [1, 2, 3, 4]
+        assert server.timeline.select("wire", "frame")
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_it_listens_on_loopback_alone(on: str) -> None:
+    """On 127.0.0.1, on a port of the system's choice."""
+    async with labkit.host(handlers.echo(on), on=on) as server:
+        listening = [c.laddr for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"]
+        assert {address.ip for address in listening} == {"127.0.0.1"}
+        assert server.url.startswith("ws://127.0.0.1:")
+
+
+async def test_aiohttp_is_hosted_with_its_own_default() -> None:
+    """Never as TestServer does it, which turns handler_cancellation on."""
+    found = {}
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        found[on] = request.protocol._manager.handler_cancellation  # type: ignore[union-attr]
+        return await handlers.aiohttp_echo(request)
+
+    for on in ("aiohttp", "aiohttp-cancel"):
+        await labkit.play(handler, on=on, fault="close")
+    assert found == {"aiohttp": False, "aiohttp-cancel": True}
+
+
+async def test_the_connection_is_the_librarys_own() -> None:
+    """Its type is untouched while the handler runs, and its methods are its own again when it has ended."""
+    kept: list[Any] = []
+
+    async def handler(websocket: Any) -> None:
+        kept.append((type(websocket), websocket))
+        assert inspect.signature(websocket.recv) == inspect.signature(type(websocket).recv.__get__(websocket))
+        await handlers.websockets_echo(websocket)
+
+    await labkit.play(handler, on="websockets", fault="close")
+    [(kind, websocket)] = kept
+    assert kind is websockets.asyncio.server.ServerConnection
+    assert not {"recv", "send", "close", "wait_closed"} & set(vars(websocket))
+
+
+async def test_what_the_library_does_to_itself_is_not_the_handlers_doing() -> None:
+    """The close that ends every handler is not told as a call of the handler's."""
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault="close")
+    assert run.timeline.select("handler", "close") == []
+
+    async def closes(websocket: Any) -> None:
+        await websocket.close(4000, "done")
+
+    run = await labkit.play(closes, on="websockets", messages=())
+    assert [event.data["code"] for event in run.timeline.select("handler", "close")] == [4000]
+
+
+async def test_options_that_would_lead_off_loopback_are_refused() -> None:
+    """The lab sets host and port."""
+    for on in handlers.STACKS:
+        for option in ("host", "port", "sock"):
+            with pytest.raises(BadOption, match="is the lab's to set"):
+                async with labkit.host(handlers.echo(on), on=on, **{option: 1}):
+                    pass
+
+
+async def test_leaving_the_block_stops_the_handlers() -> None:
+    """After an error in the block too."""
+
+    async def hangs(websocket: Any) -> None:
+        await asyncio.Event().wait()
+
+    timeline = labkit.Timeline()
+
+    async def fails() -> None:
+        async with labkit.host(hangs, on="websockets", timeline=timeline) as server:
+            kept.append(await websockets.connect(server.url, proxy=None))
+            await timeline.until(lambda event: event.kind == "start")
+            raise ValueError("mine")
+
+    kept: list[Any] = []
+    with pytest.raises(ValueError, match="mine"):
+        await fails()
+    assert timeline.select("handler", "end")[0].data["ending"] == "cancelled"
+    await kept[0].wait_closed()
+
+
+async def test_the_loop_wakes_now_and_then() -> None:
+    """So that an interrupt is heard which a signal handler passes on by call_soon; and it ends with the block."""
+    loop = asyncio.get_running_loop()
+    with pulse():
+        assert any(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
+    assert all(handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]

@@ -1,0 +1,84 @@
+"""The lab's own client records what it sees, and leaves as it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import labkit
+from labkit.client import Client
+from labkit.clock import scaled
+from labkit.timeline import Timeline
+
+
+async def test_a_conversation() -> None:
+    """Connect, handshake, a message each way, goodbye, end."""
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            await websocket.send(message)
+
+    async with labkit.host(handler, on="websockets") as server:
+        client = Client(server.url, Timeline())
+        assert await client.connect()
+        client.send("hello")
+        await client.timeline.until(lambda event: event.kind == "recv", scaled(5))
+        client.close(4000, "bye")
+        await client.ended()
+    assert [(event.kind, event.text) for event in client.timeline] == [
+        ("connect", f"connect {server.url}"),
+        ("open", "handshake complete"),
+        ("send", "'hello'"),
+        ("recv", "'hello'"),
+        ("close-sent", "Close 4000 'bye'"),
+        ("close-received", "Close 4000 'bye'"),
+        ("ended", "connection ended: FIN"),
+    ]
+
+
+async def test_a_refusal_is_told() -> None:
+    """HTTP 503 in place of the handshake."""
+
+    async def handler(websocket: Any) -> None:
+        """Never called."""
+
+    def refuse(connection: Any, request: Any) -> Any:
+        return connection.respond(503, "not today")
+
+    async with labkit.host(handler, on="websockets", process_request=refuse) as server:
+        client = Client(server.url, Timeline())
+        assert not await client.connect()
+        await client.stop()
+    assert [event.text for event in client.timeline.select("client", "refused")] == ["HTTP 503"]
+
+
+async def test_a_connection_that_is_cut_in_the_handshake() -> None:
+    """No answer at all: told as what it is, and nobody waits for ever."""
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Client(f"ws://127.0.0.1:{port}/", Timeline())
+    assert not await client.connect()
+    server.close()
+    await server.wait_closed()
+    assert client.timeline.select("client", "refused")[0].data == {"status": None}
+
+
+async def test_after_the_end_nothing_is_sent() -> None:
+    """A message and a goodbye that come too late are told, not raised."""
+
+    async def handler(websocket: Any) -> None:
+        await websocket.close()
+
+    async with labkit.host(handler, on="websockets") as server:
+        client = Client(server.url, Timeline())
+        await client.connect()
+        await client.ended()
+        client.send("too late")
+        client.close()
+    assert client.timeline[-1].kind == "error"
+    assert not client.timeline.select("client", "close-sent")

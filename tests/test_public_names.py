@@ -1,0 +1,45 @@
+"""The public names are a contract: other people's scripts rely on them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import labkit
+
+
+def test_the_names_are_all_there() -> None:
+    """Those of the table, of `__all__` (which ruff keeps sorted) and of the type checker are the same."""
+    tree = ast.parse(Path(labkit.__file__).read_text("utf-8"))
+    checked = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    assert set(labkit.__all__) == set(labkit._ROOMS) == checked
+    assert list(labkit._ROOMS) == labkit.__all__
+    assert set(labkit.__all__) <= set(dir(labkit))
+
+
+@pytest.mark.parametrize("name", labkit.__all__)
+def test_each_is_found_in_its_room_and_documented(name: str) -> None:
+    """A name leads to the object of its room, and the object says what it is."""
+    value = getattr(labkit, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__module__.startswith(f"labkit.{labkit._ROOMS[name]}")
+        assert inspect.getdoc(value)
+    else:
+        assert isinstance(value, dict)
+        assert all(isinstance(key, str) for key in value)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="has no attribute 'plai'"):
+        labkit.plai  # noqa: B018

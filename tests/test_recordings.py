@@ -1,0 +1,65 @@
+"""A run kept as JSON is the same run when it comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import labkit
+from labkit.errors import BadRecording
+from tests import handlers
+
+
+def names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+async def test_a_round_trip(tmp_path: Path) -> None:
+    """The same events, and so the same verdict and the same text."""
+    for on in handlers.STACKS:
+        run = await labkit.play(handlers.echo(on), on=on, fault="reset")
+        run.save(str(tmp_path / "run.json"))
+        again = labkit.load(tmp_path / "run.json")
+        assert list(again.timeline) == list(run.timeline)
+        assert again.verdict == run.verdict
+        assert str(again) == str(run)
+        assert (again.handler, again.on, again.fault) == (run.handler, run.on, run.fault)
+    assert names(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot read .*: No such file"),
+        ("hello", "is not a recording: it is not JSON"),
+        ("[]", r"is not a recording; make one with run.save\(path\)"),
+        ('{"labkit": 99}', "has format 99, this labkit reads 1; record the run again"),
+        ('{"labkit": 1}', "is a damaged recording"),
+        (
+            '{"labkit": 1, "handler": "h", "on": "x", "fault": "f", "events": [[0, "attic", "a", "", {}]]}',
+            "no lane 'attic'",
+        ),
+    ],
+)
+def test_what_is_no_recording_gets_one_sentence(tmp_path: Path, content: str | None, sentence: str) -> None:
+    """It says what was wrong with the file."""
+    file = tmp_path / "run.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(BadRecording, match=sentence):
+        labkit.load(file)
+
+
+async def test_a_save_that_fails_costs_no_older_recording(tmp_path: Path) -> None:
+    """It is written beside, and put in place when it is whole."""
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault="close")
+    file = tmp_path / "run.json"
+    run.save(str(file))
+    before = file.read_text()
+    run.timeline.record("handler", "note", "cannot be kept", {"what": object()})
+    with pytest.raises(TypeError):
+        run.save(str(file))
+    assert file.read_text() == before
+    assert json.loads(before)["handler"] == "websockets_echo"
