@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
@@ -18,15 +19,14 @@ async def echo(websocket):
     async for message in websocket:
         await websocket.send(message)
 
-assert "nest_asyncio" not in sys.modules and "nest_asyncio2" not in sys.modules
+assert not {"nest_asyncio", "nest_asyncio2"} & set(sys.modules)
 
 def callback():
     return labkit.run(labkit.play(echo, on="websockets", fault="close")).verdict.ending
 
 async def main():
-    run = asyncio.run
     assert callback() == "returned"
-    assert "nest_asyncio" in sys.modules or "nest_asyncio2" in sys.modules
+    assert {"nest_asyncio", "nest_asyncio2"} & set(sys.modules)
     assert callback() == "returned"
     assert (await labkit.play(echo, on="websockets", fault="close")).verdict.ending == "returned"
     print("it works inside a running loop")
@@ -48,7 +48,7 @@ def test_in_a_script_it_is_asyncio_run() -> None:
     with pytest.raises(ValueError, match="mine") as caught:
         labkit.run(raises())
     assert caught.value.__context__ is None
-    assert "nest_asyncio" not in sys.modules
+    assert asyncio.run.__module__ == "asyncio.runners"
 
 
 def test_inside_a_running_loop_it_nests() -> None:
