@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import dataclasses
 import importlib
@@ -15,18 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import click
 
+from labkit.arguments import load_handler, read_fault, read_option
 from labkit.clock import scaled
-from labkit.errors import LabError, UnknownName
+from labkit.errors import LabError
 
 __all__ = ["main"]
 
@@ -89,13 +86,13 @@ def play(
     """
     import labkit
 
-    function = _load(handler)
-    settings: dict[str, Any] = dict(_assignment(option) for option in options)
+    function = load_handler(handler)
+    settings: dict[str, Any] = dict(read_option(option) for option in options)
     if messages:
         settings["messages"] = messages
     if patience is not None:
         settings["patience"] = patience
-    run = labkit.run(labkit.play(function, on=on, fault=_fault(fault), **settings))
+    run = labkit.run(labkit.play(function, on=on, fault=read_fault(fault), **settings))
     if png is not None:
         try:
             run.plot().savefig(png, format="png")
@@ -107,88 +104,6 @@ def play(
         click.echo(json.dumps(story, indent=2, default=_plain, ensure_ascii=False))
     else:
         click.echo(str(run))
-
-
-def _load(target: str) -> Any:
-    """Import what ``FILE_OR_MODULE:HANDLER`` names."""
-    where, _, name = target.rpartition(":")
-    if not where or not name:
-        raise _Sentence(f"{target!r} does not name a handler: write server.py:echo, or package.module:echo")
-    module = _import_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_module(where)
-    try:
-        return attrgetter(name)(module)
-    except AttributeError:
-        functions = (key for key, value in vars(module).items() if inspect.iscoroutinefunction(value))
-        raise _Sentence(str(UnknownName(f"handler in {where}", name, functions))) from None
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise _Sentence(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-    if spec is None or spec.loader is None:
-        raise _Sentence(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    # As when python runs a file: what lies beside it can be imported, and the module knows itself by its name.
-    sys.path.insert(0, str(path.resolve().parent))
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise _cannot_import(str(path), error) from error
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise _cannot_import(name, error) from error
-
-
-def _cannot_import(what: str, error: BaseException) -> _Sentence:
-    if isinstance(error, SyntaxError):
-        return _Sentence(f"cannot import {what}: {type(error).__name__}: {error}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    ours = Path(__file__).parent
-    place = next((frame for frame in reversed(frames) if ours not in Path(frame.filename).parents), None)
-    at = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
-    return _Sentence(f"cannot import {what}: {type(error).__name__}: {error}{at}")
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """Read ``name=value``; a value that is a Python literal is one, any other is text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise _Sentence(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, value
-
-
-def _fault(text: str) -> Any:
-    """Read a fault as a run prints it: ``reset``, or with its knobs ``close(code=4000, reason='bye')``."""
-    name, bracket, _ = text.partition("(")
-    if not bracket:
-        return text
-    from labkit.faults import find_fault
-
-    fault = find_fault(name)
-    try:
-        call = ast.parse(f"fault{text.removeprefix(name)}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        knobs = {knob.arg or "**": ast.literal_eval(knob.value) for knob in call.keywords}
-    except (AssertionError, SyntaxError, ValueError):
-        raise _Sentence(f'{text!r} is not a fault with knobs, such as "close(code=4000)"') from None
-    known = list(fault.knobs())
-    if call.args or not known:
-        raise _Sentence(f"the knobs of {name} are given by name: {', '.join(known) or 'it has none'}")
-    for knob in knobs:
-        if knob not in known:
-            raise UnknownName(f"{name} knob", knob, known)
-    return type(fault)(**knobs)
 
 
 def _plain(value: Any) -> Any:
@@ -220,7 +135,7 @@ def stacks() -> None:
 
 
 def _first_line(thing: object) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
 
 
 def _list(rows: Mapping[str, str]) -> None:

@@ -50,7 +50,7 @@ ROOMS["exercises"] = (ROOMS["experiment"] | {"experiment", "matrix"}) - {"server
 #: ``run.save()`` reaches up, when it is called.
 LATE = {("experiment", "recordings")}
 #: The doors may use every room.
-DOORS = {"__init__", "__main__", "cli", "pytest_plugin"}
+DOORS = {"__init__", "__main__", "arguments", "cli", "pytest_plugin"}
 
 
 def room_of(module: str) -> str:

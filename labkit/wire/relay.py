@@ -104,7 +104,6 @@ class Wire:
                 link.abort()
         for link in self.links:
             await link.closed()
-        await self._listener.wait_closed()
 
     def _accept(self) -> End:
         assert self._upstream.hostname is not None

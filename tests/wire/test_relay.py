@@ -687,14 +687,16 @@ async def test_a_client_that_comes_as_the_wire_closes_is_not_left_behind(turns: 
     """At whatever turn of the loop between the client's connecting and the link's start the block is left."""
     with listening() as listener:
         tasks, open_before = asyncio.all_tasks(), handles()
-        with socket.socket() as client:
-            async with Wire(url_of(listener)) as wire:
-                client.connect(address(wire.url))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-            assert not any(link.live for link in wire.links)
-            assert asyncio.all_tasks() == tasks
-        assert handles() == open_before
+        wire = Wire(url_of(listener))
+        for _ in range(2):  # a wire may be opened again
+            with socket.socket() as client:
+                async with wire:
+                    client.connect(address(wire.url))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                assert not any(link.live for link in wire.links)
+                assert asyncio.all_tasks() == tasks
+            assert handles() == open_before
 
 
 async def test_a_server_that_never_accepts_holds_nothing_up() -> None:

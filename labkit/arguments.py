@@ -1,0 +1,132 @@
+"""What the command line is given, read: a handler, a fault, an option of a server."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from labkit.errors import BadValue, UnknownName
+
+__all__ = ["load_handler", "read_fault", "read_option"]
+
+
+def load_handler(target: str) -> Any:
+    """Import what ``FILE_OR_MODULE:HANDLER`` names.
+
+    Args:
+        target: such as ``"server.py:echo"`` or ``"package.module:echo"``.
+
+    Returns:
+        The handler.
+
+    Raises:
+        BadValue: the file or the module cannot be imported, or holds no such name.
+    """
+    where, _, name = target.rpartition(":")
+    if not where or not name:
+        raise BadValue(f"{target!r} does not name a handler: write server.py:echo, or package.module:echo")
+    module = _import_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_module(where)
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        functions = (key for key, value in vars(module).items() if inspect.iscoroutinefunction(value))
+        raise BadValue(f"in {where} {UnknownName('handler', name, functions)}") from None
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadValue(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise BadValue(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # As when python runs a file: what lies beside it can be imported, and the module knows itself by its name.
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _cannot_import(str(path), error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise _cannot_import(name, error) from error
+
+
+def _cannot_import(what: str, error: BaseException) -> BadValue:
+    if isinstance(error, SyntaxError):
+        return BadValue(f"cannot import {what}: {type(error).__name__}: {error}")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    ours = Path(__file__).parent
+    place = next((frame for frame in reversed(frames) if ours not in Path(frame.filename).parents), None)
+    at = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
+    return BadValue(f"cannot import {what}: {type(error).__name__}: {error}{at}")
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """Read ``name=value``; a value that is a Python literal is one, any other is text.
+
+    Args:
+        text: such as ``"ping_interval=3"``.
+
+    Returns:
+        The name and the value.
+
+    Raises:
+        BadValue: it is not of this form.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise BadValue(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+def read_fault(text: str) -> Any:
+    """Read a fault as a run prints it.
+
+    Args:
+        text: such as ``"reset"``, or with its knobs ``"close(code=4000, reason='bye')"``.
+
+    Returns:
+        The fault, or its name.
+
+    Raises:
+        BadValue: it is neither.
+        UnknownName: there is no such fault, or it has no such knob.
+    """
+    name, bracket, _ = text.partition("(")
+    if not bracket:
+        return text
+    from labkit.faults import find_fault
+
+    fault = find_fault(name)
+    try:
+        call = ast.parse(f"fault{text.removeprefix(name)}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        knobs = {knob.arg or "**": ast.literal_eval(knob.value) for knob in call.keywords}
+    except (AssertionError, SyntaxError, ValueError):
+        raise BadValue(f'{text!r} is not a fault with knobs, such as "close(code=4000)"') from None
+    known = list(fault.knobs())
+    if call.args or not known:
+        raise BadValue(f"the knobs of {name} are given by name: {', '.join(known) or 'it has none'}")
+    for knob in knobs:
+        if knob not in known:
+            raise UnknownName(f"{name} knob", knob, known)
+    return type(fault)(**knobs)
