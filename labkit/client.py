@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -170,8 +169,5 @@ class Client(asyncio.Protocol):
     def _flush(self) -> None:
         assert self._transport is not None
         for data in self._protocol.data_to_send():
-            if data:
+            if data:  # empty for a FIN, which asyncio sends by itself when the server's has come
                 self._transport.write(data)
-            elif self._transport.can_write_eof():
-                with contextlib.suppress(OSError):
-                    self._transport.write_eof()

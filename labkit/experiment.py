@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from labkit.client import Client
@@ -81,11 +82,14 @@ class Run:
 
         return sequence(self.timeline, self.verdict, **options)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Keep the run as JSON, for :func:`labkit.load`.
 
         Args:
             path: the file; it is replaced if it exists.
+
+        Raises:
+            BadRecording: it cannot be written.
         """
         from labkit.recordings import save
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ __all__ = ["load", "save"]
 _FORMAT: Final = 1
 
 
-def save(run: Run, path: str | Path) -> None:
+def save(run: Run, path: str | PathLike[str]) -> None:
     """Keep a run.
 
     The verdict is not kept: it is read off the events again.
@@ -24,6 +26,9 @@ def save(run: Run, path: str | Path) -> None:
     Args:
         run: the run.
         path: the file; it is replaced if it exists.
+
+    Raises:
+        BadRecording: it cannot be written; a file that was there stays as it was.
     """
     events = [[event.at, event.lane, event.kind, event.text, dict(event.data)] for event in run.timeline]
     content = {"labkit": _FORMAT, "handler": run.handler, "on": run.on, "fault": run.fault, "events": events}
@@ -34,11 +39,13 @@ def save(run: Run, path: str | Path) -> None:
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise BadRecording(f"cannot write {fspath(path)!r}: {problem.strerror or problem}") from None
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | PathLike[str]) -> Run:
     """Read a run back.
 
     Args:
@@ -53,20 +60,20 @@ def load(path: str | Path) -> Run:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
-        raise BadRecording(f"cannot read {str(path)!r}: {problem.strerror or problem}") from None
+        raise BadRecording(f"cannot read {fspath(path)!r}: {problem.strerror or problem}") from None
     except ValueError as problem:
-        raise BadRecording(f"{str(path)!r} is not a recording: it is not JSON ({problem})") from None
+        raise BadRecording(f"{fspath(path)!r} is not a recording: it is not JSON ({problem})") from None
     if not isinstance(content, dict) or "labkit" not in content:
-        raise BadRecording(f"{str(path)!r} is not a recording; make one with run.save(path)")
+        raise BadRecording(f"{fspath(path)!r} is not a recording; make one with run.save(path)")
     if content["labkit"] != _FORMAT:
         raise BadRecording(
-            f"{str(path)!r} has format {content['labkit']!r}, this labkit reads {_FORMAT}; record the run again"
+            f"{fspath(path)!r} has format {content['labkit']!r}, this labkit reads {_FORMAT}; record the run again"
         )
     try:
         timeline = Timeline.of([_event(*event) for event in content["events"]])
         return Run(str(content["handler"]), str(content["on"]), str(content["fault"]), timeline)
     except (KeyError, TypeError, ValueError) as problem:
-        raise BadRecording(f"{str(path)!r} is a damaged recording: {problem!r}") from None
+        raise BadRecording(f"{fspath(path)!r} is a damaged recording: {problem!r}") from None
 
 
 def _event(at: float, lane: Any, kind: str, text: str, data: dict[str, Any]) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from aiohttp import web
 import labkit
 from labkit.clock import scaled
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
+from labkit.timeline import place
 from tests import handlers
 
 
@@ -127,6 +129,25 @@ async def test_a_task_that_outlives_its_server_is_named_and_ended() -> None:
     assert "Task exception was never retrieved: ValueError: nobody asks" in run.verdict.complaints
 
 
+async def test_what_a_task_raised_is_found_in_a_cycle_too() -> None:
+    """An exception whose traceback holds its task lives until the next garbage collection; the lab does not wait."""
+
+    async def forgetful(websocket: Any) -> None:
+        async def fails() -> None:
+            me = asyncio.current_task()
+            raise ValueError(f"nobody asks {type(me).__name__}")
+
+        task = asyncio.create_task(fails())
+        await asyncio.wait([task])
+
+    gc.disable()
+    try:
+        run = await labkit.play(forgetful, on="websockets", fault="close")
+    finally:
+        gc.enable()
+    assert "Task exception was never retrieved: ValueError: nobody asks Task" in run.verdict.complaints
+
+
 async def test_a_task_that_nobody_holds_is_a_complaint() -> None:
     """Asyncio keeps only weak references: such a task is collected in the middle of its work, and asyncio complains."""
 
@@ -209,6 +230,7 @@ def everything() -> list[object]:
         loop.get_exception_handler(),
         loop.get_task_factory(),
         sys.gettrace(),
+        place.get(),
         len(psutil.Process().net_connections("inet")),
         len(asyncio.all_tasks()),
     ]

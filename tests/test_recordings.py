@@ -20,7 +20,7 @@ async def test_a_round_trip(tmp_path: Path) -> None:
     """The same events, and so the same verdict and the same text."""
     for on in handlers.STACKS:
         run = await labkit.play(handlers.echo(on), on=on, fault="reset")
-        run.save(str(tmp_path / "run.json"))
+        run.save(tmp_path / "run.json")
         again = labkit.load(tmp_path / "run.json")
         assert list(again.timeline) == list(run.timeline)
         assert again.verdict == run.verdict
@@ -53,13 +53,17 @@ def test_what_is_no_recording_gets_one_sentence(tmp_path: Path, content: str | N
 
 
 async def test_a_save_that_fails_costs_no_older_recording(tmp_path: Path) -> None:
-    """It is written beside, and put in place when it is whole."""
+    """It is written beside, and put in place when it is whole; where it cannot be, the older one stays."""
     run = await labkit.play(handlers.websockets_echo, on="websockets", fault="close")
     file = tmp_path / "run.json"
-    run.save(str(file))
+    run.save(file)
     before = file.read_text()
     run.timeline.record("handler", "note", "cannot be kept", {"what": object()})
     with pytest.raises(TypeError):
-        run.save(str(file))
+        run.save(file)
+    assert file.read_text() == before
+    (tmp_path / "run.json.partial").mkdir()
+    with pytest.raises(BadRecording, match=r"cannot write '.*run\.json': Is a directory"):
+        labkit.load(file).save(file)
     assert file.read_text() == before
     assert json.loads(before)["handler"] == "websockets_echo"

@@ -67,6 +67,7 @@ async def test_until_finds_what_is_there_already() -> None:
 
 async def test_until_wakes_when_it_happens() -> None:
     """The waiter goes on at the event, also when another thread records it; and stops listening."""
+    asyncio.get_running_loop().set_debug(True)  # so that a call from the wrong thread is an error
     timeline = Timeline()
     waiter = asyncio.ensure_future(timeline.until(lambda event: event.kind == "end", scaled(5)))
     await asyncio.sleep(0)
