@@ -72,6 +72,8 @@ async def test_until_wakes_when_it_happens() -> None:
     waiter = asyncio.ensure_future(timeline.until(lambda event: event.kind == "end", scaled(5)))
     await asyncio.sleep(0)
     timeline.record("handler", "start")
+    for _ in range(3):  # the waiter looks, and waits again
+        await asyncio.sleep(0)
     threading.Thread(target=timeline.record, args=("handler", "end")).start()
     event = await waiter
     assert event is not None
