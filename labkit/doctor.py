@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import importlib
 import importlib.metadata
 import platform
@@ -19,6 +18,7 @@ from typing import Final, Literal, NamedTuple
 
 from labkit.clock import scaled
 from labkit.errors import BadValue
+from labkit.views.table import table
 
 __all__ = ["Finding", "Report", "Status", "examine"]
 
@@ -85,30 +85,15 @@ class Report:
                 lines.append(f"{'':<{mark}}  {'':<{wide}}  → {finding.mend}")
         return "\n".join(lines)
 
-    def _html(self) -> str:
-        # Every status is a word, so that colour is not needed to read it; JupyterLab's own styles fit any theme.
-        cell = ' style="text-align: left"'
-        head = "".join(f'<th scope="col"{cell}>{name}</th>' for name in ("Checked", "Result", "Found", "To mend it"))
-        rows = "".join(
-            f'<tr><th scope="row"{cell}>{html.escape(finding.name)}</th>'
-            + "".join(
-                f"<td{cell}>{html.escape(text)}</td>" for text in (_MARKS[finding.ok], finding.found, finding.mend)
-            )
-            + "</tr>"
-            for finding in self.findings
-        )
-        caption = f'<caption style="text-align: left">{html.escape(self.sentence)}</caption>'
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
-        bundle = {"text/plain": repr(self), "text/html": self._html()}
-        return {
-            kind: text
-            for kind, text in bundle.items()
-            if (not include or kind in include) and (not exclude or kind not in exclude)
-        }
+        # Every status is a word, so that colour is not needed to read it.
+        rows = [(finding.name, _MARKS[finding.ok], finding.found, finding.mend) for finding in self.findings]
+        bundle = table(("Checked", "Result", "Found", "To mend it"), *rows, caption=self.sentence)._repr_mimebundle_(
+            include, exclude
+        )
+        return bundle | ({"text/plain": repr(self)} if "text/plain" in bundle else {})
 
 
 async def examine() -> Report:

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "client": {"timeline", "wording", "tasks"},
     "views": {"timeline", "verdict"},
     "loop": set(),
-    "doctor": set(),
+    "doctor": {"views"},
     "experiment": {
         "timeline",
         "tasks",

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from labkit.views.mime import chosen
+
 __all__ = ["Table", "table"]
 
 #: Characters of a column in print.
@@ -58,11 +60,7 @@ class Table:
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self._html()}
-        return {
-            kind: text
-            for kind, text in bundle.items()
-            if (not include or kind in include) and (not exclude or kind not in exclude)
-        }
+        return {kind: bundle[kind] for kind in chosen(list(bundle), include, exclude)}
 
 
 def table(head: Sequence[str], *rows: Sequence[object], caption: str = "") -> Table:
