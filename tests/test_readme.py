@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 import shlex
@@ -69,3 +70,10 @@ def test_its_commands_are_understood() -> None:
     lines = [shlex.split(line) for line in re.findall(r"^\$ labkit (.+)$", README, re.MULTILINE)]
     assert lines
     assert {line[0] for line in lines} <= set(main.commands)
+
+
+def test_the_fault_in_contributing_is_the_real_one() -> None:
+    """What a contributor copies is what the repository has."""
+    shown = re.search(r"```python\n(@dataclass.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    assert shown is not None
+    assert shown[1] == inspect.getsource(labkit.Reset)
