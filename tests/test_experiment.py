@@ -197,7 +197,7 @@ async def none() -> None:
         ({"handler": 3}, BadHandler, "the handler is 3, which cannot be called"),
         ({"handler": not_a_coroutine}, BadHandler, "'not_a_coroutine' is not a coroutine function; write it as: async"),
         ({"handler": two}, BadHandler, r"'two' takes \(websocket: .*, path: .*\), but is called with one argument"),
-        ({"handler": none}, BadHandler, r"'none' takes \(nothing\), but is called with one argument, the websocket"),
+        ({"handler": none}, BadHandler, r"'none' takes nothing, but is called with one argument, the websocket"),
         ({"handler": int}, BadHandler, "'int' is a class"),
         ({"on": "websocket"}, UnknownName, "no stack 'websocket'. Did you mean 'websockets'?"),
         ({"fault": "rest"}, UnknownName, "no fault 'rest'. Did you mean 'reset'?"),
