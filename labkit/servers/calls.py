@@ -67,9 +67,10 @@ def check_handler(handler: object, argument: str) -> None:
     try:
         signature.bind(object())
     except TypeError:
-        takes = str(signature.replace(return_annotation=inspect.Signature.empty))
+        bare = str(signature.replace(return_annotation=inspect.Signature.empty))
+        takes = bare if signature.parameters else "nothing"
         raise BadHandler(
-            f"the handler {name!r} takes {takes if signature.parameters else 'nothing'}, but is called with one argument, the {argument};"
+            f"the handler {name!r} takes {takes}, but is called with one argument, the {argument};"
             f" write it as: async def {name}({argument})"
         ) from None
 
