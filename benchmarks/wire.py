@@ -1,8 +1,9 @@
 """How fast is the wire? Echo round trips a second, over websockets, with client and server in one loop.
 
-Four ways to the same echo server: direct, through a relay that does nothing but relay, through the wire with all
-frames decoded and recorded, and through HAProxy in TCP mode where it is installed. Rounds are interleaved, so that a
-machine that slows down slows all of them; medians are compared.
+The ways to the same echo server: direct; through a relay that does nothing but relay; through the same relay with the
+parser of websockets run over every frame, and nothing made of it; through the wire with all frames decoded and
+recorded; and through HAProxy in TCP mode where it is installed. Rounds are interleaved, so that a machine that slows
+down slows all of them; medians are compared.
 
     python benchmarks/wire.py [--rounds N] [--trips N]
 """
@@ -17,7 +18,7 @@ import socket
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame
+from websockets.streams import StreamReader
 
 from labkit.clock import scaled
 from labkit.timeline import Timeline
@@ -70,7 +73,7 @@ class BareEnd(asyncio.Protocol):
     async def reach(self, port: int) -> None:
         """Connect to the server."""
         loop = asyncio.get_running_loop()
-        transport, end = await loop.create_connection(lambda: BareEnd(None), "127.0.0.1", port)
+        transport, end = await loop.create_connection(lambda: type(self)(None), "127.0.0.1", port)
         end.peer, self.peer = self.transport, transport
         transport.writelines(self.early)
 
@@ -85,6 +88,29 @@ class BareEnd(asyncio.Protocol):
         """Close the other end too."""
         if self.peer is not None:
             self.peer.close()
+
+
+class ParsingEnd(BareEnd):
+    """The same with the parser: the least that a relay in the loop can cost which decodes with it."""
+
+    def __init__(self, upstream: int | None) -> None:
+        super().__init__(upstream)
+        self.reader = StreamReader()
+        self.parsing = self.parse(mask=upstream is not None)
+        next(self.parsing)
+
+    def parse(self, *, mask: bool) -> Generator[None, None, None]:
+        """Skip the head of the handshake, then read frame after frame."""
+        while (yield from self.reader.read_line(8192)) != b"\r\n":
+            pass
+        while True:
+            yield from Frame.parse(self.reader.read_exact, mask=mask)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass bytes on, then parse them."""
+        super().data_received(data)
+        self.reader.feed_data(data)
+        next(self.parsing)
 
 
 def free_port() -> int:
@@ -141,9 +167,12 @@ async def compare(rounds: int, trips: int) -> dict[str, list[float]]:
         loop = asyncio.get_running_loop()
         bare = await loop.create_server(lambda: BareEnd(port), "127.0.0.1", 0)
         stack.callback(bare.close)
+        parsing = await loop.create_server(lambda: ParsingEnd(port), "127.0.0.1", 0)
+        stack.callback(parsing.close)
         urls = {
             "direct": direct,
             "bare relay": f"ws://127.0.0.1:{bare.sockets[0].getsockname()[1]}/",
+            "  that parses": f"ws://127.0.0.1:{parsing.sockets[0].getsockname()[1]}/",
             "labkit.Wire": "",
         }
         if command := shutil.which("haproxy"):
