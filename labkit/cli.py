@@ -215,26 +215,33 @@ def _has_screen(environment: Mapping[str, str]) -> bool:
 
 def _serve(command: Sequence[str], environment: Mapping[str, str], root: Path) -> int:
     """Run JupyterLab until it ends; Ctrl+C and SIGTERM end it, and only then this."""
+    started = time.time()
     server = subprocess.Popen(command, env=environment, cwd=root)  # noqa: S603 - the command is made above
     # A terminal sends Ctrl+C to both; the server ends itself, with its kernels, and this waits for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    if (address := _address(server)) is not None:
+    if (address := _address(server, started)) is not None:
         click.echo(f"\nJupyterLab is at {address}\nCtrl+C ends it.\n")
     code = server.wait()
     return 0 if code in {0, -signal.SIGTERM} else code
 
 
-def _address(server: subprocess.Popen[bytes]) -> str | None:
-    """Wait until the server tells where it listens; None if it ends before."""
+def _address(server: subprocess.Popen[bytes], started: float) -> str | None:
+    """Wait until the server tells where it listens; None if it ends before.
+
+    A server that was killed leaves its note behind, and its number may come round again: an older note is not this
+    server's. The second is for file systems that keep no fractions.
+    """
     from jupyter_core.paths import jupyter_runtime_dir
 
     told = Path(jupyter_runtime_dir(), f"jpserver-{server.pid}.json")
     deadline = time.monotonic() + scaled(STARTING)
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            info = json.loads(told.read_text())
+            info = json.loads(told.read_text()) if told.stat().st_mtime > started - 1 else None
         except (OSError, ValueError):  # not there yet, or half written
+            info = None
+        if info is None:
             time.sleep(0.05)
             continue
         token = f"?token={info['token']}" if info["token"] else ""

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,3 +214,31 @@ def test_lab_serves_on_loopback_with_a_token_until_ctrl_c(tmp_path: Path) -> Non
             lab.wait()
         if lab.stdout:
             lab.stdout.close()
+
+
+STALE = """
+import json, os, sys, time
+from pathlib import Path
+note = Path(sys.argv[1], f"jpserver-{os.getpid()}.json")
+note.write_text(json.dumps({"url": "http://stale/", "token": ""}))
+os.utime(note, (1, 1))
+print("stale", flush=True)
+sys.stdin.readline()
+note.write_text(json.dumps({"url": "http://fresh/", "token": "t"}))
+sys.stdin.readline()
+"""
+
+
+def test_the_note_of_a_server_that_was_killed_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process numbers come round again; the address is the one that this server tells."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    server = subprocess.Popen(
+        [sys.executable, "-c", STALE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin
+    assert server.stdout
+    with server:
+        assert server.stdout.readline().strip() == b"stale"
+        threading.Timer(0.2, lambda: (server.stdin.write(b"go\n"), server.stdin.flush())).start()
+        assert labkit.cli._address(server, time.time()) == "http://fresh/lab/tree/notebooks/00-start-here.ipynb?token=t"
+        server.stdin.write(b"end\n")
