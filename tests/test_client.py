@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from websockets.server import ServerProtocol
+
 import labkit
 from labkit.client import Client
 from labkit.clock import scaled
@@ -82,3 +84,65 @@ async def test_after_the_end_nothing_is_sent() -> None:
         client.close()
     assert client.timeline[-1].kind == "error"
     assert not client.timeline.select("client", "close-sent")
+
+
+async def test_messages_of_both_kinds_and_in_fragments() -> None:
+    """Text, bytes, and one that comes in pieces with a ping between them; the ping is answered."""
+    answered: list[float] = []
+
+    async def handler(websocket: Any) -> None:
+        assert await websocket.recv() == b"\x00\x01"
+        await websocket.send(["in ", "three ", "pieces"])
+        answered.append(await (await websocket.ping()))
+        await websocket.send(b"bytes")
+
+    async with labkit.host(handler, on="websockets") as server:
+        client = Client(server.url, Timeline())
+        await client.connect()
+        client.send(b"\x00\x01")
+        await client.ended()
+    told = [(event.text, event.data["opcode"]) for event in client.timeline.select("client", "send", "recv")]
+    assert told == [("b'\\x00\\x01'", "BINARY"), ("'in three pieces'", "TEXT"), ("b'bytes'", "BINARY")]
+    assert len(answered) == 1
+
+
+async def test_a_client_that_is_stopped_says_so() -> None:
+    """It was there to the end; once is enough, and a second stop does nothing."""
+
+    async def handler(websocket: Any) -> None:
+        await websocket.wait_closed()
+
+    async with labkit.host(handler, on="websockets") as server:
+        client = Client(server.url, Timeline())
+        await client.connect()
+        await client.stop()
+        await client.stop()
+    [end] = client.timeline.select("client", "ended")
+    assert (end.text, end.data["how"]) == ("still open when the lab stopped it", "still-open")
+
+
+async def test_what_breaks_the_protocol_is_told() -> None:
+    """A server that masks its frames: the client says what is wrong and fails the connection with 1002."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = ServerProtocol()
+        protocol.receive_data(await reader.readuntil(b"\r\n\r\n"))
+        [request] = protocol.events_received()
+        protocol.send_response(protocol.accept(request))  # type: ignore[arg-type]
+        writer.writelines(protocol.data_to_send())
+        writer.write(b"\x81\x82\x00\x00\x00\x00hi")
+        got.append(await reader.readexactly(8))
+        writer.close()
+
+    got: list[bytes] = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Client(f"ws://127.0.0.1:{port}/", Timeline())
+    assert await client.connect()
+    await client.ended()
+    server.close()
+    await server.wait_closed()
+    assert "incorrect masking" in client.timeline.select("client", "error")[0].text
+    [frame] = got
+    code = bytes(byte ^ mask for byte, mask in zip(frame[6:8], frame[2:4], strict=True))
+    assert (frame[0], code) == (0x88, b"\x03\xea")

@@ -35,3 +35,12 @@ def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
     assert f"there is no stack {given!r}." in text
     assert (f"Did you mean {near!r}?" in text) if near else ("Did you mean" not in text)
     assert text.endswith("The stacks are: aiohttp, aiohttp-cancel, websockets.")
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"UnknownName"}))
+def test_every_error_renders_as_its_name_and_its_sentence(name: str) -> None:
+    """One line each; and each is also the builtin that a program would expect."""
+    error = getattr(errors, name)("a sentence")
+    assert error._render_traceback_() == [f"{name}: a sentence"]
+    builtin = {"BadHandler": TypeError, "BadOption": TypeError, "BadValue": ValueError, "BadRecording": ValueError}
+    assert isinstance(error, builtin.get(name, Exception))

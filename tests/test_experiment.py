@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import sys
@@ -296,3 +297,103 @@ async def test_patience_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     run = await labkit.play(hangs, on="websockets", fault="reset", messages=(), patience=0.05)
     assert run.timeline.select("loop", "stop")[0].data["patience"] == pytest.approx(0.1)
     assert scaled(1) == 2
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_ten_at_once_do_not_mix(on: str) -> None:
+    """Whatever their faults, each run has its own handler's words, its own frames and its own verdict."""
+
+    def make(number: int) -> Any:
+        async def handler(given: Any) -> Any:
+            try:
+                return await handlers.echo(on)(given)
+            finally:
+                print(f"the end of {number}")  # noqa: T201 - what is tested
+
+        return handler
+
+    faults = ["close", "reset"] * 5
+    runs = await asyncio.gather(
+        *(labkit.play(make(n), on=on, fault=fault, messages=(f"message {n}",)) for n, fault in enumerate(faults))
+    )
+    for number, (run, fault) in enumerate(zip(runs, faults, strict=True)):
+        assert [event.text for event in run.timeline.select("handler", "print")] == [f"the end of {number}"]
+        assert [event.text for event in run.timeline.select("handler", "recv")] == [f"'message {number}'"]
+        assert [event.text for event in run.timeline.select("wire", "fault")] == [fault]
+        assert (run.verdict.close_code == 1000) is (fault == "close")
+
+
+async def test_runs_follow_each_other() -> None:
+    """The second knows nothing of the first: same handler, new timeline, new verdict."""
+    first = await labkit.play(handlers.websockets_echo, on="websockets", fault="reset")
+    events = len(first.timeline)
+    second = await labkit.play(handlers.websockets_echo, on="websockets", fault="close")
+    assert len(first.timeline) == events
+    assert first.verdict.lines_never_ran != second.verdict.lines_never_ran == ()
+
+
+async def test_a_timeout_of_the_handlers_own_is_not_the_connections_end() -> None:
+    """asyncio.timeout fires as it does anywhere: named as asyncio's, and no notice of the fault."""
+
+    async def limited(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.send_str((await ws.receive()).data)
+        try:
+            async with asyncio.timeout(0.02):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            labkit.note("timed out")
+        return ws
+
+    run = await labkit.play(limited, on="aiohttp", fault="reset")
+    [cancelled] = run.timeline.select("handler", "cancelled")
+    assert cancelled.data == {"by": "Timeout._on_timeout (asyncio)", "package": "asyncio"}
+    assert run.timeline.select("handler", "note")
+    assert (run.verdict.ending, run.verdict.noticed) == ("returned", "no")
+
+
+async def test_the_end_of_a_run_is_the_labs_doing_and_is_told_last() -> None:
+    """What the lab cancels is named as its own, behind the stop, and the verdict leaves it out."""
+
+    async def hangs(websocket: Any) -> None:
+        async with labkit.resource("database"):
+            await asyncio.Event().wait()
+
+    run = await labkit.play(hangs, on="websockets", fault="reset", patience=0.05)
+    kinds = [(e.lane, e.kind) for e in run.timeline if (e.lane, e.kind) != ("handler", "line")]
+    stop = kinds.index(("loop", "stop"))
+    assert kinds.index(("handler", "cancelled")) > stop
+    assert kinds.index(("cleanup", "closed")) > stop
+    assert (run.verdict.cleanup, run.verdict.ending) == ("missing", "running")
+
+
+async def test_a_task_that_swallows_its_cancels_is_named_twice() -> None:
+    """As left behind, and as one that refuses to end; when it does end, nothing is left of it."""
+    released = asyncio.Event()
+    kept: list[asyncio.Task[None]] = []
+
+    async def handler(websocket: Any) -> None:
+        async def clings() -> None:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+
+        kept.append(asyncio.create_task(clings(), name="limpet"))
+        await asyncio.sleep(0)
+
+    run = await labkit.play(handler, on="websockets", fault=None)
+    released.set()
+    await asyncio.wait(kept)
+    first, second = run.verdict.leaked
+    assert first.startswith("task limpet (")
+    assert second == f"{first}, which refuses to end"
+    assert [event.data["stubborn"] for event in run.timeline.select("loop", "leaked")] == [False, True]
+
+
+async def test_an_error_of_the_lab_leaves_nothing_either() -> None:
+    """The library refuses a value once it has started: its error passes, and all is as before."""
+    before = everything()
+    with pytest.raises(ValueError, match="unsupported compression: zip"):
+        await labkit.play(handlers.websockets_echo, on="websockets", compression="zip")
+    assert everything() == before

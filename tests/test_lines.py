@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import sys
@@ -117,6 +118,150 @@ def test_the_def_line_is_left_out() -> None:
 
     code = function.__wrapped__.__code__
     assert [line - code.co_firstlineno for line in sorted(executable(code))] == [5]
+
+
+# Handlers of many shapes; a comment marks the lines that never run.
+
+
+async def conditions(given: Any) -> Any:
+    if given is None:
+        found = 1
+    elif given == 1:  # never
+        found = 2  # never
+    else:
+        found = 3  # never
+    if not given:
+        pass
+    return found
+
+
+async def loops(given: Any) -> None:
+    for _ in ():
+        continue  # never
+    while True:
+        break
+    async for _ in nothing():
+        await asyncio.sleep(0)  # never
+
+
+async def nothing() -> Any:
+    for never in ():
+        yield never
+
+
+async def exceptions(given: Any) -> str:
+    try:
+        await asyncio.sleep(0)
+        raise KeyError
+    except ValueError:  # this is asked
+        return "never asked"  # never
+    except (
+        LookupError,
+        OSError,
+    ) as error:
+        return str(error)
+    finally:
+        await asyncio.sleep(0)
+
+
+async def matches(given: Any) -> None:
+    match given:
+        case None:
+            found = 1
+        case {"code": code}:  # never
+            found = code  # never
+    assert found, "never"
+
+
+async def leaves(given: Any) -> Any:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(list)
+        if given is None:
+            return stack
+        stack.pop_all()  # never
+    return None  # never
+
+
+async def defines(given: Any) -> Any:
+    class Counter:
+        start = 1
+
+        def count(self) -> int:
+            return self.start  # never
+
+    def recursive(depth: int) -> int:
+        if depth:
+            return recursive(depth - 1)
+        return depth
+
+    return Counter, recursive(3)
+
+
+@pytest.mark.parametrize(
+    "handler", [conditions, loops, exceptions, matches, leaves, defines], ids=lambda handler: handler.__name__
+)
+async def test_the_lines_of_any_handler(handler: Callable[..., Any]) -> None:
+    """On every Python, with either tool: exactly the marked lines are told as never run."""
+    lines, missed = await ran(handler, None)
+    source = inspect.getsource(handler).splitlines()
+    assert [source[number] for number in missed] == [line for line in source if line.endswith("# never")]
+    assert len(lines) == len(set(lines))
+
+
+async def test_a_run_that_ends_leaves_the_lines_to_the_others() -> None:
+    """Two runs of one handler overlap; the tool stays on until the last of them is over."""
+    first, second = Timeline(), Timeline()
+    with watch(branches, first):
+        with watch(branches, second):
+            pass
+        token = place.set(Place(first, "handler"))
+        await branches(None)
+        place.reset(token)
+    assert first.select("handler", "line")
+    assert not second.select("handler", "line")
+    assert [event.data["tool"] is None for event in first.select("handler", "lines")] == [False]
+
+
+async def test_a_line_tells_itself_and_when_it_first_ran() -> None:
+    """The event has the line as it stands in the source, and comes in the moment in which it runs."""
+    timeline = Timeline()
+    token = place.set(Place(timeline, "handler"))
+
+    async def handler(given: Any) -> None:
+        labkit.note("one")
+        labkit.note("two")
+
+    with watch(handler, timeline):
+        await handler(None)
+        await handler(None)
+    place.reset(token)
+    told = [(event.kind, event.text) for event in timeline.select("handler", "line", "note")]
+    assert told == [
+        ("line", 'labkit.note("one")'),
+        ("note", "one"),
+        ("line", 'labkit.note("two")'),
+        ("note", "two"),
+        ("note", "one"),
+        ("note", "two"),
+    ]
+
+
+async def test_a_handler_without_source_or_without_code_is_no_trouble() -> None:
+    """From exec, the lines have numbers and no text; a builtin has none, and they are unknown."""
+    names: dict[str, Any] = {}
+    exec("async def handler(given):\n    if given:\n        return 1\n    return 2", names)
+    timeline = Timeline()
+    token = place.set(Place(timeline, "handler"))
+    with watch(names["handler"], timeline):
+        await names["handler"](None)
+    with watch(len, timeline):
+        pass
+    place.reset(token)
+    accounts = timeline.select("handler", "lines")
+    assert accounts[0].data["source"] is None
+    assert accounts[0].data["executable"] == [2, 3, 4]
+    assert [event.text for event in timeline.select("handler", "line")] == ["line 2", "line 4"]
+    assert (accounts[1].data["tool"], accounts[1].data["why"]) == (None, "the handler is not Python code")
 
 
 async def test_runs_of_the_same_handler_keep_their_own_accounts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 
@@ -62,3 +63,84 @@ def test_what_is_no_coroutine_gets_one_sentence(wrong: object) -> None:
     """It says what it takes."""
     with pytest.raises(BadValue, match=r"takes a coroutine, such as labkit.play\(handler\)"):
         labkit.run(wrong)  # type: ignore[arg-type]
+
+
+PROGRAMS = {
+    "what it raises passes": """
+import asyncio
+import labkit
+
+async def fails():
+    raise ValueError("mine")
+
+async def main():
+    try:
+        labkit.run(fails())
+    except ValueError as error:
+        print(error)
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)
+    print(asyncio.current_task().cancelling())
+
+asyncio.run(main())
+""",
+    "without nest-asyncio": """
+import asyncio, sys
+import labkit
+
+async def never():
+    pass
+
+async def main():
+    sys.modules["nest_asyncio"] = sys.modules["nest_asyncio2"] = None
+    try:
+        labkit.run(never())
+    except labkit.LabError as error:
+        print(error)
+
+asyncio.run(main())
+""",
+    "in a loop of another make": """
+import asyncio
+import labkit
+
+async def never():
+    pass
+
+asyncio._set_running_loop(asyncio.AbstractEventLoop())
+try:
+    labkit.run(never())
+except labkit.LabError as error:
+    print(error)
+""",
+}
+TOLD = {
+    "what it raises passes": r"mine\n0\n",
+    "without nest-asyncio": r"a loop is running here; install nest-asyncio2?, or await the coroutine instead\n",
+    "in a loop of another make": r"a loop is running here that cannot be made re-entrant \(.*\); await instead\n",
+}
+
+
+@pytest.mark.parametrize("case", PROGRAMS)
+def test_where_it_cannot_nest_it_says_so(case: str) -> None:
+    """One sentence; and the coroutine is closed, so that nobody is told that it was never awaited."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAMS[case]], capture_output=True, text=True, check=False
+    )
+    assert re.fullmatch(TOLD[case], done.stdout), done
+    assert done.stderr == ""
+
+
+def test_importing_patches_nothing() -> None:
+    """Before the first run() and after every import of the lab's, asyncio is as Python ships it."""
+    program = """
+import asyncio
+before = {name: getattr(asyncio, name) for name in dir(asyncio) if not name.startswith("__")}
+import labkit
+for name in labkit.__all__:
+    getattr(labkit, name)
+assert all(getattr(asyncio, name) is value for name, value in before.items())
+assert not hasattr(asyncio, "_nest_patched")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

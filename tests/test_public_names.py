@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,22 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module."""
     with pytest.raises(AttributeError, match="has no attribute 'plai'"):
         labkit.plai  # noqa: B018
+
+
+@pytest.mark.parametrize("name", [name for name in labkit.__all__ if inspect.isclass(getattr(labkit, name))])
+def test_the_public_methods_are_documented(name: str) -> None:
+    """Whoever presses Shift-Tab in a notebook is told something, and not by a base class of Python's."""
+    kind = getattr(labkit, name)
+    for method, value in vars(kind).items():
+        if not method.startswith("_") and inspect.isroutine(value):
+            assert inspect.getdoc(value), f"{name}.{method}"
+
+
+def test_the_names_are_loaded_when_they_are_used() -> None:
+    """`import labkit` loads no room; a name loads its own."""
+    program = (
+        "import sys, labkit; before = {m for m in sys.modules if m.startswith('labkit.')};"
+        "labkit.note; print(sorted(before), 'labkit.resources' in sys.modules, 'aiohttp' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True False\n"

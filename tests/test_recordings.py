@@ -67,3 +67,30 @@ async def test_a_save_that_fails_costs_no_older_recording(tmp_path: Path) -> Non
         labkit.load(file).save(file)
     assert file.read_text() == before
     assert json.loads(before)["handler"] == "websockets_echo"
+
+
+async def test_a_recording_is_json_that_other_programs_read(tmp_path: Path) -> None:
+    """UTF-8, one object, the events in order; what the handler said keeps its letters."""
+
+    async def handler(websocket: object) -> None:
+        labkit.note("Grüße, 世界", rows=3)
+
+    run = await labkit.play(handler, on="websockets", fault=None)
+    run.save(str(tmp_path / "run.json"))
+    content = json.loads((tmp_path / "run.json").read_bytes())
+    assert content["labkit"] == 1
+    assert [event[1:] for event in content["events"] if event[2] == "note"] == [
+        ["handler", "note", "Grüße, 世界", {"rows": 3}]
+    ]
+    assert "世界" in (tmp_path / "run.json").read_text("utf-8")
+    assert [event[0] for event in content["events"]] == sorted(event[0] for event in content["events"])
+
+
+async def test_a_folder_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
+    """For save and for load."""
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault="close")
+    with pytest.raises(BadRecording, match=r"cannot write '.*nowhere.*': No such file"):
+        run.save(tmp_path / "nowhere" / "run.json")
+    with pytest.raises(BadRecording, match=r"cannot read '.*': Is a directory"):
+        labkit.load(tmp_path)
+    assert names(tmp_path) == []

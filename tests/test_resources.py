@@ -76,3 +76,42 @@ def test_closing_takes_no_negative_time() -> None:
     """One sentence says what it takes."""
     with pytest.raises(BadValue, match=r"closing=-1 is negative; it takes the seconds"):
         labkit.resource("database", closing=-1)
+
+
+async def test_closing_belongs_where_the_resource_was_made(timeline: Timeline) -> None:
+    """Also if it is a callback without the context that closes it: the lane is that of the maker."""
+    database = await labkit.resource("database").open()
+    token = place.set(None)
+    await asyncio.create_task(database.close())
+    place.reset(token)
+    assert [event.kind for event in timeline.select("cleanup")] == ["open", "closing", "closed"]
+
+
+async def test_a_note_is_told_where_it_is_made(timeline: Timeline) -> None:
+    """In a task and in a thread of the handler too, on the handler's lane."""
+
+    async def work() -> None:
+        labkit.note("task")
+
+    await asyncio.create_task(work())
+    await asyncio.to_thread(labkit.note, "thread")
+    assert [(event.lane, event.text) for event in timeline] == [("handler", "task"), ("handler", "thread")]
+
+
+async def test_closing_takes_its_time(timeline: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds that were asked for, times the scale."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", "2")
+    async with labkit.resource("database", closing=0.03):
+        pass
+    _, closing, closed = timeline.select("cleanup")
+    assert closed.at - closing.at >= 0.055
+    assert repr(labkit.resource("database", closing=0.5)) == "resource('database', closing=0.5)"
+
+
+async def test_two_of_one_name_are_two(timeline: Timeline) -> None:
+    """Events of the same resource share an id, and nobody else has it."""
+    async with labkit.resource("connection"), labkit.resource("connection"):
+        pass
+    ids = [event.data["id"] for event in timeline.select("cleanup")]
+    assert len(set(ids)) == 2
+    assert [ids.count(number) for number in ids] == [3] * 6

@@ -58,3 +58,26 @@ async def test_a_task_is_described_by_what_it_runs() -> None:
     assert describe(plain).endswith(".heartbeat")
     assert describe(named).startswith("pulse (")
     await asyncio.wait([plain, named])
+
+
+async def test_a_task_of_a_task_belongs_to_the_same_experiment() -> None:
+    """However deep, and in a task group; who lists is not listed."""
+    timeline = Timeline()
+    token = place.set(Place(timeline, "handler"))
+    ready = asyncio.Event()
+
+    async def leaf() -> None:
+        ready.set()
+        await asyncio.Event().wait()
+
+    async def branch() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leaf(), name="leaf")
+
+    with track(asyncio.get_running_loop()):
+        task = asyncio.create_task(branch(), name="branch")
+        await ready.wait()
+        assert sorted(task.get_name() for task in tasks_of(timeline)) == ["branch", "leaf"]
+        task.cancel()
+        await asyncio.wait([task])
+    place.reset(token)

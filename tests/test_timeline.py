@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+
+import pytest
 
 from labkit.clock import scaled
 from labkit.timeline import LANES, Event, Timeline
@@ -90,3 +93,55 @@ async def test_until_gives_up() -> None:
     waiter.cancel()
     assert (await asyncio.gather(waiter, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     assert not timeline._listeners
+
+
+async def test_until_passes_on_what_the_test_raises() -> None:
+    """A slip in the test is told to who waits, and nobody listens on."""
+    timeline = Timeline()
+    timeline.record("client", "send")
+    with pytest.raises(KeyError):
+        await timeline.until(lambda event: bool(event.data["length"]))
+    assert not timeline._listeners
+
+
+async def test_many_may_wait_for_different_events() -> None:
+    """Each goes on at its own event, and the events between are seen by all."""
+    timeline = Timeline()
+    kinds = ["send", "recv", "end"]
+    waiters = [
+        asyncio.ensure_future(timeline.until(lambda event, kind=kind: event.kind == kind, scaled(5))) for kind in kinds
+    ]
+    await asyncio.sleep(0)
+    for kind in reversed(kinds):
+        timeline.record("client", kind)
+    assert [event.kind for event in await asyncio.gather(*waiters) if event] == kinds
+    assert not timeline._listeners
+
+
+async def test_an_event_from_a_thread_finds_a_loop_that_is_closed() -> None:
+    """Whoever records is not troubled by somebody who waited in a loop that is gone."""
+    timeline = Timeline()
+
+    def elsewhere() -> None:
+        loop = asyncio.new_event_loop()
+        waiter = loop.create_task(timeline.until(lambda event: False))
+        loop.run_until_complete(asyncio.sleep(0))
+        abandoned.append(waiter)
+        loop.close()
+
+    abandoned: list[asyncio.Task[object]] = []
+    await asyncio.to_thread(elsewhere)
+    timeline.record("client", "send")
+    assert len(timeline) == 1
+    abandoned.pop().get_coro().close()  # type: ignore[union-attr]
+
+
+def test_a_reader_may_record_while_it_reads() -> None:
+    """Iterating goes over the events that were there when it began."""
+    timeline = Timeline()
+    timeline.record("client", "send")
+    for event in itertools.islice(timeline, 10):
+        timeline.record("client", "recv", event.text)
+    assert [event.kind for event in timeline] == ["send", "recv"]
+    assert timeline[-1].kind == "recv"
+    assert repr(timeline) == "<Timeline of 2 events>"

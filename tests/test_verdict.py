@@ -201,3 +201,91 @@ def test_lines_are_told_in_ranges() -> None:
     account = {**ACCOUNT, "executable": [3, 4, 5, 9, 11, 12]}
     verdict = judge(story(("handler", "lines", account), ("handler", "start", START)))
     assert "lines 3-5, 9, 11-12 never ran" in verdict.sentence
+
+
+def test_what_the_handler_was_told_before_the_fault_is_no_notice_of_it() -> None:
+    """A notice counts from the fault on; one of the library's earlier cancels does neither."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("handler", "notice", NOTICE),
+            ("handler", "cancelled", {"by": "connection_lost (aiohttp)", "package": "aiohttp"}),
+            ("wire", "fault", {"fault": "reset"}, "reset"),
+        )
+    )
+    assert (verdict.noticed, verdict.noticed_after) == ("no", None)
+
+
+def test_the_first_notice_is_measured() -> None:
+    """The handler may be told more than once, and by a cancel as well as by a call."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "reset"}, "reset"),
+            ("handler", "cancelled", {"by": "Timeout._on_timeout (asyncio)", "package": "asyncio"}),
+            ("handler", "cancelled", {"by": "connection_lost (aiohttp)", "package": "aiohttp"}),
+            ("handler", "notice", NOTICE),
+            ("handler", "end", end("raised", "ValueError: no", 1006), "raised ValueError: no"),
+        )
+    )
+    assert verdict.noticed_after == pytest.approx(0.2)
+    assert (verdict.ending, verdict.exception, verdict.close_code) == ("raised", "ValueError: no", 1006)
+    assert verdict.sentence.startswith("reset: echo on aiohttp noticed after 200 ms and raised ValueError: no; ")
+
+
+def test_the_last_cancel_is_the_one_that_ended_it() -> None:
+    """A cancel that was swallowed is history; the sentence names who ended the handler."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "fin"}, "fin"),
+            ("handler", "cancelled", {"by": "first (mine)", "package": "mine"}),
+            ("handler", "cancelled", {"by": "second (mine)", "package": "mine"}),
+            ("handler", "end", end("cancelled", close_code=None)),
+        )
+    )
+    assert "was cancelled by second (mine)" in verdict.sentence
+
+
+def test_a_line_that_ran_after_the_stop_has_not_run() -> None:
+    """What a handler does while the lab ends it proves nothing of the fault."""
+    verdict = judge(
+        story(
+            ("handler", "lines", ACCOUNT),
+            ("handler", "start", START),
+            ("handler", "line", {"line": 2}),
+            ("loop", "stop", {}),
+            ("handler", "line", {"line": 7}),
+        )
+    )
+    assert verdict.lines_never_ran == (3, 4, 7)
+
+
+def test_one_is_told_as_one() -> None:
+    """One line, one complaint; and times in the unit that suits them."""
+    verdict = judge(
+        Timeline.of(
+            [
+                Event(0.0, "handler", "lines", "", {**ACCOUNT, "executable": [7]}),
+                Event(0.0, "handler", "start", "", START),
+                Event(1.0, "wire", "fault", "reset", {}),
+                Event(1.0004, "handler", "notice", "", NOTICE),
+                Event(3.0, "handler", "log", "WARNING mine: hm", {"levelno": 30}),
+                Event(3.0, "handler", "end", "returned", end(close_code=None)),
+            ]
+        )
+    )
+    assert verdict.sentence == (
+        "reset: echo on aiohttp noticed after 0.4 ms and returned; no close code; line 7 never ran; 1 complaint."
+    )
+
+
+def test_judging_changes_nothing() -> None:
+    """The same events give the same verdict, however often one asks; an empty timeline has one too."""
+    timeline = story(("handler", "start", START), ("handler", "end", end(), "returned"))
+    before = list(timeline)
+    assert judge(timeline) == judge(timeline)
+    assert list(timeline) == before
+    nothing = judge(Timeline())
+    assert nothing.sentence == "The handler never started."
+    assert (nothing.noticed, nothing.noticed_after, nothing.leaked, nothing.complaints) == ("unknown", None, (), ())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
@@ -109,37 +110,173 @@ async def test_who_cannot_be_known_is_unknown() -> None:
     assert ear.heard == [None]
 
 
-async def test_the_ways_of_asyncio_work() -> None:
-    """TaskGroup, wait_for, shield, gather and a swallowed cancel behave as without it."""
+# What people await in handlers. Each says what it lives through; the test compares that with and without the lab.
 
-    async def work() -> list[str]:
-        told = []
+Log = list[object]
+
+
+def cancelling() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()
+
+
+async def swallows(log: Log) -> str:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError as error:
+        log.append((error.args, cancelling()))
+        asyncio.current_task().uncancel()  # type: ignore[union-attr]
+    await asyncio.sleep(0)
+    return f"went on, {cancelling()} cancels pending"
+
+
+async def shields(log: Log) -> None:
+    inner = asyncio.ensure_future(asyncio.sleep(0.01, "inner"))
+    try:
+        await asyncio.shield(inner)
+    except asyncio.CancelledError:
+        log.append("cancelled")
+        log.append(await inner)
+        raise
+
+
+async def groups(log: Log) -> None:
+    async def member() -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.sleep(10))
+            await asyncio.Event().wait()
+        finally:
+            log.append("member ends")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(member())
+        await asyncio.Event().wait()
+
+
+async def fails_in_a_group(log: Log) -> None:
+    async def member() -> None:
+        raise ValueError("member")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(member())
+            await asyncio.Event().wait()
+    except* ValueError as errors:
+        log.append((len(errors.exceptions), cancelling()))
+    await asyncio.Event().wait()
+
+
+async def waits_for(log: Log) -> None:
+    try:
+        await asyncio.wait_for(asyncio.Event().wait(), 60)
+    finally:
+        log.append("finally")
+
+
+async def gathers(log: Log) -> None:
+    try:
+        await asyncio.gather(asyncio.Event().wait(), asyncio.Event().wait())
+    finally:
+        log.append(len(asyncio.all_tasks()))
+
+
+async def limits_itself(log: Log) -> None:
+    async with asyncio.timeout(60) as limit:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append(limit.expired())
+
+
+async def waits_for_a_condition(log: Log) -> None:
+    condition = asyncio.Condition()
+    async with condition:
+        try:
+            await condition.wait()
+        finally:
+            log.append(condition.locked())
+
+
+async def yields(log: Log) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
                 await asyncio.sleep(0)
-                raise ValueError("mine")
-        except* ValueError:
-            told.append("group")
-        try:
-            await asyncio.wait_for(asyncio.Event().wait(), 0.01)
-        except TimeoutError:
-            told.append("wait_for")
-        told += await asyncio.gather(asyncio.sleep(0, "gather"))
-        inner = asyncio.ensure_future(asyncio.sleep(0.02, "shield"))
-        try:
-            await asyncio.shield(inner)
-        except asyncio.CancelledError:
-            told.append("cancelled")
-        told.append(await inner)
-        return told
+        finally:
+            log.append("generator closed")
 
-    task = asyncio.ensure_future(Ear().run(work()))
-    while "sleep" not in str(task):
-        await asyncio.sleep(0.001)
-        if task.get_coro() is not None:
-            break
-    assert await task == ["group", "wait_for", "gather", "shield"]
+    async for _ in numbers():
+        pass
+
+
+async def awaits_what_is_no_future(log: Log) -> None:
+    class Wrong:
+        def __await__(self) -> Generator[int]:
+            yield 5
+
+    try:
+        await Wrong()
+    except RuntimeError as error:
+        log.append(str(error).partition(":")[0])
+    await asyncio.Event().wait()
+
+
+WAYS = [
+    swallows,
+    shields,
+    groups,
+    fails_in_a_group,
+    waits_for,
+    gathers,
+    limits_itself,
+    waits_for_a_condition,
+    yields,
+    awaits_what_is_no_future,
+]
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_it_is_as_if_nobody_listened(way: Callable[[Log], Coroutine[Any, Any, Any]], cancels: int) -> None:
+    """The same steps, the same result, the same count of cancels: with the lab and without it."""
+
+    async def life(overheard: bool) -> tuple[object, ...]:
+        log: Log = []
+
+        async def run() -> Any:
+            return await (tell_cancels(way(log), lambda _: None) if overheard else way(log))
+
+        task = asyncio.ensure_future(run())
+        for _ in range(cancels):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task.cancel("why")
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        return repr(result), log, task.cancelled(), task.cancelling()
+
+    plainly, overheard = await life(overheard=False), await life(overheard=True)
+    assert overheard == plainly
+    assert plainly[1], "the way has nothing to tell"
+
+
+async def test_a_coroutine_that_is_closed_is_closed() -> None:
+    """GeneratorExit goes where it should, as when a loop is torn down under it; nobody has cancelled."""
+    told: list[str] = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            told.append("finally")
+
+    ear, coroutine = Ear(), waits()  # held, so that it is not closed by being collected
+    steps = ear.run(coroutine)
+    steps.send(None)
+    steps.close()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    assert told == ["finally"]
+    assert ear.heard == []
 
 
 async def test_a_coroutine_that_swallows_its_cancels_can_be_closed() -> None:
