@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.timeline import Place, Timeline, place
 
-__all__ = ["describe", "place_of", "tasks_of", "track"]
+__all__ = ["describe", "place_of", "tasks_of", "track", "until_done"]
+
+T = TypeVar("T")
 
 #: Where Python 3.11 keeps a task's place: on the task, so that it is still there when the task is collected.
 _PLACE = "_labkit_place"
@@ -99,3 +101,23 @@ class _Factory:
         if here is not None and isinstance(task, asyncio.Task):
             setattr(task, _PLACE, here)
         return task
+
+
+async def until_done(task: asyncio.Task[T]) -> T:
+    """Wait for a task to its end, whatever cancels; then raise the cancel that is owed.
+
+    Args:
+        task: what must not be left half done.
+
+    Returns:
+        What the task returns; what it raises, passes.
+    """
+    cancel = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancel = error
+    if cancel is not None:
+        raise cancel
+    return task.result()

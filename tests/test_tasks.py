@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from labkit.tasks import describe, place_of, tasks_of, track
+import pytest
+
+from labkit.tasks import describe, place_of, tasks_of, track, until_done
 from labkit.timeline import Place, Timeline, place
 
 
@@ -81,3 +83,24 @@ async def test_a_task_of_a_task_belongs_to_the_same_experiment() -> None:
         task.cancel()
         await asyncio.wait([task])
     place.reset(token)
+
+
+async def test_a_task_that_must_not_be_left_half_done() -> None:
+    """It is waited for through every cancel; the cancel is raised afterwards, and without one the result returned."""
+    goes_on = asyncio.Event()
+
+    async def work() -> str:
+        await goes_on.wait()
+        return "done"
+
+    work_task = asyncio.create_task(work())
+    waiting = asyncio.create_task(until_done(work_task))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await until_done(work_task) == "done"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from labkit.clock import scaled
 from labkit.errors import UnknownName
 from labkit.lines import watch
 from labkit.pulse import pulse
@@ -17,6 +18,7 @@ from labkit.servers.calls import Handler, Host, check_handler, name_of
 from labkit.servers.capture import capture
 from labkit.servers.stack import Stack
 from labkit.servers.websockets_stack import Websockets
+from labkit.tasks import until_done
 from labkit.timeline import Place, Timeline, place
 
 __all__ = ["STACKS", "Handler", "Server", "Stack", "check", "find_stack", "host", "name_of"]
@@ -83,6 +85,7 @@ def check(handler: Handler, on: str, options: dict[str, Any]) -> Stack:
     stack = find_stack(on)
     check_handler(handler, stack.argument)
     stack.check_options(options)
+    scaled(1)  # a wrong LABKIT_TIME_SCALE is told now, and not in the middle of the cleanup
     return stack
 
 
@@ -115,9 +118,14 @@ async def host(
     context = contextvars.copy_context()
     context.run(place.set, Place(timeline, "handler"))
     with pulse(), capture(timeline), watch(handler, timeline):
-        running = await asyncio.create_task(stack.start(calls, server_options), context=context)
+        starting = asyncio.create_task(stack.start(calls, server_options), context=context)
         try:
+            running = await until_done(starting)
             yield Server(running.url, timeline, stack, calls)
         finally:
-            await calls.stop()
-            await asyncio.create_task(running.stop(), context=context)
+            # Each step is a task of its own that a cancel does not reach: an impatient second interrupt leaves nothing.
+            try:
+                await until_done(asyncio.create_task(calls.stop()))
+            finally:
+                if not starting.cancelled() and starting.exception() is None:
+                    await until_done(asyncio.create_task(starting.result().stop(), context=context))

@@ -81,8 +81,14 @@ class Wire:
         self._earlier = len(self.links)
         try:
             self._socket.bind(("127.0.0.1", 0))
-            self._listener = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
+            # Not serving yet, so that a cancel finds a server to close: a socket that is closed without it would
+            # stay registered in the loop, and whoever is given its number next would never be served.
+            loop = asyncio.get_running_loop()
+            self._listener = await loop.create_server(self._accept, sock=self._socket, start_serving=False)
+            await self._listener.start_serving()
         except BaseException:
+            if self._listener is not None:
+                self._listener.close()
             self._socket.close()
             raise
         return self

@@ -1,0 +1,63 @@
+"""Interrupting a run: at whatever moment, nothing is left and the next run works."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psutil
+import pytest
+
+import labkit
+from labkit.clock import scaled
+from labkit.errors import BadValue
+from tests import handlers
+
+
+def sockets() -> int:
+    return len(psutil.Process().net_connections("inet"))
+
+
+async def interrupted(on: str, turns: int, again: int | None) -> bool:
+    """Cancel a run after some turns of the loop, and again some turns later; tell whether it was still running."""
+    task = asyncio.ensure_future(labkit.play(handlers.echo(on), on=on, patience=1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running = not task.done()
+    task.cancel()
+    if again is not None:
+        for _ in range(again):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait([task])
+    return running
+
+
+@pytest.mark.parametrize("again", [None, 2, 5])
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_a_run_may_be_interrupted_at_any_turn_of_the_loop(on: str, again: int | None) -> None:
+    """Once, or twice in a row as impatient people do: nothing stays, and the next run comes to its end."""
+    before = sockets(), len(asyncio.all_tasks())
+    wrong: dict[int, str] = {}
+    turns, running = 0, True
+    while running:
+        running = await interrupted(on, turns, again)
+        for _ in range(20):  # what has been closed takes a few turns to be gone
+            await asyncio.sleep(0)
+        if (left := (sockets(), len(asyncio.all_tasks()))) != before:
+            wrong[turns] = f"{left[0]} sockets and {left[1]} tasks, before {before}"
+        try:
+            async with asyncio.timeout(scaled(10)):
+                await labkit.play(handlers.echo(on), on=on, fault="close")
+        except TimeoutError:
+            wrong[turns] = "the next run hangs"
+        turns += 1
+    assert wrong == {}
+    assert turns > 20  # it did interrupt the run on its way
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_a_wrong_time_scale_is_told_before_any_socket_opens(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the middle of the cleanup, where it would leave a socket open."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", "fast")
+    with pytest.raises(BadValue, match="LABKIT_TIME_SCALE is 'fast'"):
+        labkit.play(handlers.echo(on), on=on).send(None)
