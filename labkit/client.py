@@ -79,6 +79,10 @@ class Client(asyncio.Protocol):
         self.timeline.record("client", "close-sent", *of_close(code, reason))
         self._flush()
 
+    def signal(self, number: int) -> None:
+        """Refuse: this client lives in the lab's own process."""
+        raise NotImplementedError(f"signal {number} needs a client in a process of its own")
+
     async def ended(self) -> None:
         """Wait until the TCP connection is over, as this side sees it."""
         await asyncio.shield(self._ended)

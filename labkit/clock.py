@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from labkit.errors import BadValue
 
-__all__ = ["now", "scaled"]
+__all__ = ["now", "scaled", "timeout"]
 
 #: Seconds on a monotonic clock; ``perf_counter`` has the finest grain on every platform.
 now: Final = time.perf_counter
+
+#: In how many steps a timeout is counted: more than the loop takes turns from a message to its answer.
+_STEPS: Final = 40
 
 
 def scaled(seconds: float) -> float:
@@ -34,3 +40,41 @@ def scaled(seconds: float) -> float:
     if not 0 < scale < float("inf"):
         raise BadValue(f"LABKIT_TIME_SCALE is {text!r}; it takes a positive number, such as 1 or 3")
     return seconds * scale
+
+
+@asynccontextmanager
+async def timeout(seconds: float | None) -> AsyncIterator[None]:
+    """Limit a wait, as ``asyncio.timeout`` does, but by time that the loop had to itself.
+
+    A hundred experiments may share a loop, and other programs the machine. A limit by the clock would then expire
+    before what it waits for had its turn. This one is counted in steps, each at least a share of the time and at
+    least one turn of the loop in which everything that was due has run; a late step counts as one.
+
+    Args:
+        seconds: the limit on a quiet machine (not scaled here); none, if None.
+
+    Raises:
+        TimeoutError: the block was still running when the time was up.
+    """
+    async with asyncio.timeout(None) as limit:
+        if seconds is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        share, left = seconds / _STEPS, _STEPS
+        timer: asyncio.TimerHandle | None = None
+
+        def step() -> None:
+            nonlocal left, timer
+            left -= 1
+            if left >= 0:
+                timer = loop.call_later(share, step)
+            else:
+                limit.reschedule(loop.time())
+
+        step()
+        try:
+            yield
+        finally:
+            assert timer is not None
+            timer.cancel()

@@ -13,7 +13,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from labkit.client import Client
-from labkit.clock import scaled
+from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
 from labkit.faults import Fault, Scene, find_fault
 from labkit.servers import Handler, Server, check, host, name_of
@@ -176,6 +176,9 @@ async def _act(
 ) -> None:
     """The play itself: connect, talk, strike, and wait until all is over."""
     timeline = client.timeline
+    scene = Scene(wire, client, server, timeline, patience, messages)
+    if fault is not None and fault.moment == "handshake":
+        await _strike(fault, scene)
     if await client.connect():
         await timeline.until(_starts, patience)
         for message in messages:
@@ -183,19 +186,24 @@ async def _act(
             client.send(message)
             await timeline.until(_answers, scaled(_SETTLE), start=before)
         # A handler that has ended has closed the connection: there is nothing left to break.
-        if fault is not None and not any(map(_ends, timeline)):
-            timeline.record("wire", "fault", str(fault), {"fault": fault.name, "knobs": fault.knobs()})
-            await fault.strike(Scene(wire, client, timeline, patience))
+        if fault is not None and fault.moment == "talk" and not any(map(_ends, timeline)):
+            await _strike(fault, scene)
     if not any(map(_starts, timeline)) or await timeline.until(_ends, patience) is None:
         return
     # The handler has ended. A shielded cleanup may go on, and the library has yet to end the connection.
     await timeline.until(lambda _: not _closing(timeline), patience)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(scaled(_SETTLE)):
+        async with timeout(scaled(_SETTLE)):
             await client.ended()
             for link in wire.links:
                 await link.closed()
     await server.settled(scaled(_SETTLE))
+
+
+async def _strike(fault: Fault, scene: Scene) -> None:
+    if await fault.due(scene):
+        scene.timeline.record("wire", "fault", str(fault), {"fault": fault.name, "knobs": fault.knobs()})
+        await fault.strike(scene)
 
 
 def _starts(event: Event) -> bool:

@@ -9,7 +9,7 @@ client    connect, open, refused, send, recv, close-sent, close-received, ended,
 wire      link, handshake, frame, fault, fin, reset, lost, opaque, closed
 handler   start, lines, line, recv, send, close, notice, cancelled, print, log, note, end
 cleanup   open, closing, closed, truncated, failed
-loop      exception, stop, leaked
+loop      exception, shutdown, blocked, unblocked, stop, leaked
 ========  ===================================================================================
 """
 
@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from labkit.clock import now
+from labkit.clock import timeout as at_most
 
 __all__ = ["LANES", "Event", "Lane", "Place", "Timeline", "place"]
 
@@ -113,7 +114,7 @@ class Timeline:
 
         Args:
             test: tells whether an event is the one.
-            timeout: seconds to wait at most (not scaled here); for ever, if None.
+            timeout: seconds to wait at most (not scaled here), of time that the loop had; for ever, if None.
             start: the index of the first event to look at. Events that are there already count.
 
         Returns:
@@ -129,7 +130,7 @@ class Timeline:
 
         self._listeners.append(wake)
         try:
-            async with asyncio.timeout(timeout):
+            async with at_most(timeout):
                 while True:
                     changed.clear()
                     end = len(self._raw)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from labkit.errors import BadValue, UnknownName
 from labkit.timeline import Timeline
 from labkit.wire import Wire
 
-__all__ = ["Fault", "Peer", "Scene", "check_close", "find_fault", "registry"]
+__all__ = ["Fault", "Moment", "Peer", "Scene", "Served", "check_close", "find_fault", "registry"]
+
+#: When a fault strikes: before the client's handshake, or when the last answer has arrived.
+Moment = Literal["handshake", "talk"]
 
 #: Every fault's class, by name, in the order of definition.
 registry: dict[str, type[Fault]] = {}
@@ -24,6 +28,28 @@ class Peer(Protocol):
     def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Send a Close frame."""
 
+    def send(self, message: str | bytes) -> None:
+        """Send a message."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the client's process; only where the fault has it in a process of its own."""
+
+
+class Served(Protocol):
+    """What a fault may ask of the server."""
+
+    def shut_down(self) -> None:
+        """Begin the library's own shutdown."""
+
+    def cancel(self) -> None:
+        """Cancel the handlers' tasks."""
+
+    def throw(self, exception: Exception) -> None:
+        """Raise an exception in the handlers, where they wait."""
+
+    def block(self, seconds: float) -> None:
+        """Block the loop in which the server runs."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -32,14 +58,18 @@ class Scene:
     Attributes:
         wire: the relay between the client and the server.
         client: the client.
+        server: the server.
         timeline: the experiment's.
         patience: how long a fault may wait for a cause, in seconds, already scaled.
+        messages: what the client has sent, for a fault that has it go on talking.
     """
 
     wire: Wire
     client: Peer
+    server: Served
     timeline: Timeline
     patience: float
+    messages: Sequence[str | bytes] = ()
 
 
 class Fault(ABC):
@@ -52,16 +82,33 @@ class Fault(ABC):
     Attributes:
         name: the name by which ``play`` takes it.
         family: the family of faults that it belongs to.
+        moment: when it strikes.
+        own_loop: whether the server needs a loop and a thread of its own, because the fault blocks it.
+        own_process: whether the client needs a process of its own, because the fault sends it signals.
     """
 
     name: ClassVar[str]
     family: ClassVar[str]
+    moment: ClassVar[Moment] = "talk"
+    own_loop: ClassVar[bool] = False
+    own_process: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, name: str, family: str, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls.name = name
         cls.family = family
         registry[name] = cls
+
+    async def due(self, scene: Scene) -> bool:  # noqa: ARG002 - for those who wait for something
+        """Wait for what makes the fault strike; as a rule nothing more.
+
+        Args:
+            scene: where.
+
+        Returns:
+            Whether it strikes; where not, the experiment has no fault.
+        """
+        return True
 
     @abstractmethod
     async def strike(self, scene: Scene) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from labkit.clock import scaled
@@ -16,6 +15,7 @@ from labkit.pulse import pulse
 from labkit.servers.aiohttp_stack import Aiohttp, AiohttpCancel
 from labkit.servers.calls import Handler, Host, check_handler, name_of
 from labkit.servers.capture import capture
+from labkit.servers.server import Server
 from labkit.servers.stack import Stack
 from labkit.servers.websockets_stack import Websockets
 from labkit.tasks import until_done
@@ -25,34 +25,6 @@ __all__ = ["STACKS", "Handler", "Server", "Stack", "check", "find_stack", "host"
 
 #: The stacks, by name.
 STACKS: Final[dict[str, Stack]] = {stack.name: stack for stack in (Aiohttp(), AiohttpCancel(), Websockets())}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A hosted handler.
-
-    Attributes:
-        url: where it listens, such as ``"ws://127.0.0.1:4711/"``.
-        timeline: what happens in it.
-        stack: what serves it.
-    """
-
-    url: str
-    timeline: Timeline
-    stack: Stack
-    _host: Host
-
-    async def settled(self, timeout: float) -> None:
-        """Wait until the library has dealt with the end of its handlers.
-
-        Args:
-            timeout: seconds to wait at most.
-        """
-        await self._host.settled(timeout)
-
-    async def stop_handlers(self) -> None:
-        """Cancel the handlers that still run; one that refuses is recorded as leaked."""
-        await self._host.stop()
 
 
 def find_stack(name: str) -> Stack:
@@ -118,14 +90,14 @@ async def host(
     context = contextvars.copy_context()
     context.run(place.set, Place(timeline, "handler"))
     with pulse(), capture(timeline), watch(handler, timeline):
-        starting = asyncio.create_task(stack.start(calls, server_options), context=context)
+        starting = asyncio.create_task(_start(stack, calls, server_options, context), context=context)
         try:
-            running = await until_done(starting)
-            yield Server(running.url, timeline, stack, calls)
+            yield await until_done(starting)
         finally:
-            # Each step is a task of its own that a cancel does not reach: an impatient second interrupt leaves nothing.
-            try:
-                await until_done(asyncio.create_task(calls.stop()))
-            finally:
-                if not starting.cancelled() and starting.exception() is None:
-                    await until_done(asyncio.create_task(starting.result().stop(), context=context))
+            # A task of its own, which a cancel does not reach: an impatient second interrupt leaves nothing either.
+            if not starting.cancelled() and starting.exception() is None:
+                await until_done(asyncio.create_task(starting.result().stop(), context=context))
+
+
+async def _start(stack: Stack, calls: Host, options: dict[str, Any], context: contextvars.Context) -> Server:
+    return Server(await stack.start(calls, options), stack, calls, context)

@@ -85,6 +85,9 @@ class _Running(RunningServer):
         _, port = runner.addresses[0][:2]
         self.url = f"ws://127.0.0.1:{port}/"
 
+    async def shut_down(self) -> None:
+        await self._runner.cleanup()
+
     async def stop(self) -> None:
         server = self._runner.server
         for connection in server.connections if server is not None else ():

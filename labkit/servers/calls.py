@@ -269,6 +269,20 @@ class Host:
         for _ in range(3):
             await asyncio.sleep(0)
 
+    def cancel(self) -> None:
+        """Cancel the tasks of the handlers that run, as a fault of the lab."""
+        for call in self.calls:
+            if call.task is not None:
+                call.task.cancel()
+
+    def throw(self, exception: Exception) -> None:
+        """Raise an exception in the handlers that run, where they wait.
+
+        Args:
+            exception: what is raised.
+        """
+        raise NotImplementedError
+
     async def stop(self) -> None:
         """Cancel every handler that still runs.
 

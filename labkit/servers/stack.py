@@ -23,6 +23,10 @@ class RunningServer(ABC):
     url: str
 
     @abstractmethod
+    async def shut_down(self) -> None:
+        """Shut down as the library does it, for as long as that takes."""
+
+    @abstractmethod
     async def stop(self) -> None:
         """Close the listening socket and every connection; the handlers have ended by then, or refuse to."""
 

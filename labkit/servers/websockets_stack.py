@@ -60,6 +60,10 @@ class _Running(RunningServer):
         port = server.sockets[0].getsockname()[1]
         self.url = f"{scheme}://127.0.0.1:{port}/"
 
+    async def shut_down(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
     async def stop(self) -> None:
         self._server.close()
         closed = asyncio.ensure_future(self._server.wait_closed())

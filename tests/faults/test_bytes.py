@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.frames import Frame
@@ -65,6 +66,10 @@ class Peer(asyncio.Protocol):
         return found
 
 
+#: The server here is a raw socket; the faults of these families ask nothing of it.
+NO_SERVER: Any = None
+
+
 @asynccontextmanager
 async def strike(fault: labkit.Fault) -> AsyncIterator[tuple[Peer, Client, Scene]]:
     """A client connects to a raw server through a wire, and the fault strikes."""
@@ -81,7 +86,7 @@ async def strike(fault: labkit.Fault) -> AsyncIterator[tuple[Peer, Client, Scene
     async with labkit.Wire(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
         client = Client(wire.url, timeline)
         assert await client.connect()
-        scene = Scene(wire, client, timeline, scaled(5))
+        scene = Scene(wire, client, NO_SERVER, timeline, scaled(5))
         await fault.strike(scene)
         yield peers[0], client, scene
         peers[0].transport.abort()
