@@ -32,7 +32,7 @@ async def test_a_busy_loop_does_not_use_a_timeout_up() -> None:
 
     async def ten_turns() -> str:
         for _ in range(10):
-            time.sleep(0.01)  # somebody else in this loop
+            time.sleep(0.01)  # noqa: ASYNC251 - somebody else in this loop
             await asyncio.sleep(0)
         return "done"
 
