@@ -79,7 +79,7 @@ class Client(asyncio.Protocol):
         self.timeline.record("client", "close-sent", *of_close(code, reason))
         self._flush()
 
-    def signal(self, number: int) -> None:
+    async def signal(self, number: int) -> None:
         """Refuse: this client lives in the lab's own process."""
         raise NotImplementedError(f"signal {number} needs a client in a process of its own")
 
@@ -90,7 +90,10 @@ class Client(asyncio.Protocol):
     async def stop(self) -> None:
         """End the connection without ceremony, if there still is one."""
         if self._transport is not None and not self._ended.done():
-            self._end("still-open", "still open when the lab stopped it")
+            doing = "open" if self._handshake.done() else "connecting"
+            self._end("still-open", f"still {doing} when the lab stopped it")
+            if not self._handshake.done():
+                self._handshake.set_result(False)
             self._transport.abort()
             await self._ended
 
@@ -116,22 +119,29 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Record how the connection ended."""
         if not self._handshake.done():
-            self.timeline.record("client", "refused", "the connection ended in the handshake", {"status": None})
+            self.timeline.record(
+                "client", "refused", "the connection ended in the handshake", {"status": None, "exception": None}
+            )
             self._handshake.set_result(False)
         if exc is not None:
-            self._end(
-                "reset" if isinstance(exc, ConnectionResetError) else "error", f"connection ended: {of_exception(exc)}"
-            )
+            told = of_exception(exc)
+            how = "reset" if isinstance(exc, ConnectionResetError) else "error"
+            self._end(how, f"connection ended: {told}", told)
         else:
             self._end("fin" if self._eof else "closed", "connection ended: FIN" if self._eof else "connection closed")
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _end(self, how: str, text: str) -> None:
+    def _end(self, how: str, text: str, exception: str | None = None) -> None:
         if not self._told_end:
             self._told_end = True
             code = self._protocol.close_code
-            self.timeline.record("client", "ended", text, {"how": how, "code": None if code is None else int(code)})
+            self.timeline.record(
+                "client",
+                "ended",
+                text,
+                {"how": how, "code": None if code is None else int(code), "exception": exception},
+            )
 
     def _pump(self) -> None:
         for event in self._protocol.events_received():
@@ -151,7 +161,7 @@ class Client(asyncio.Protocol):
             self.timeline.record("client", "open", "handshake complete", {"status": response.status_code})
         else:
             text = f"HTTP {response.status_code}" if isinstance(problem, InvalidStatus) else of_exception(problem)
-            self.timeline.record("client", "refused", text, {"status": response.status_code})
+            self.timeline.record("client", "refused", text, {"status": response.status_code, "exception": None})
         if not self._handshake.done():
             self._handshake.set_result(problem is None)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from labkit.client import Client
+from labkit.clients import OWN, Client, check_client, make_client
 from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
 from labkit.faults import Fault, Scene, find_fault
 from labkit.servers import Handler, Server, check, host, name_of
+from labkit.servers.threads import in_own_loop
 from labkit.tasks import describe, tasks_of
 from labkit.timeline import Event, Timeline
 from labkit.verdict import Verdict, judge
@@ -116,6 +117,8 @@ async def play(
     *,
     messages: Sequence[str | bytes] = ("hello",),
     patience: float = 2.0,
+    client: str = OWN,
+    client_options: Mapping[str, Any] | None = None,
     **server_options: Any,
 ) -> Run:
     """Run one experiment: a client connects, sends its messages one after the other, and then the fault strikes.
@@ -129,13 +132,16 @@ async def play(
         fault: a fault, or the name of one, of ``labkit.FAULTS``; None for a client that stays.
         messages: what the client sends, ``str`` as text and ``bytes`` as binary.
         patience: how long the handler may take from the fault to its end, in seconds, times ``LABKIT_TIME_SCALE``.
+        client: who talks to the handler: ``"labkit"``, the lab's own, or a client written with ``"aiohttp"`` or
+            ``"websockets"``.
+        client_options: keyword arguments for the library's own function (``ws_connect``, ``connect``).
         server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
 
     Returns:
         The run.
 
     Raises:
-        UnknownName: there is no such stack or fault.
+        UnknownName: there is no such stack, fault or client.
         BadHandler: the handler is not a coroutine function of one argument.
         BadOption: the library does not take an option.
         BadValue: the patience or the messages are not what they should be.
@@ -143,17 +149,32 @@ async def play(
     check(handler, on, server_options)
     breaks = None if fault is None else find_fault(fault)
     _check_values(messages, patience)
+    given = dict(client_options or {})
+    check_client(client, given)
+    if breaks is not None and (why := breaks.impossible(client)) is not None:
+        raise BadValue(f"{breaks} cannot be staged: {why}")
     timeline = Timeline()
     async with AsyncExitStack() as cleanup:
-        cleanup.push_async_callback(_reap, timeline)
-        server = await cleanup.enter_async_context(host(handler, on, timeline=timeline, **server_options))
+        serve = partial(_serve, handler, on, timeline, server_options)
+        server = await cleanup.enter_async_context(in_own_loop(serve) if breaks and breaks.own_loop else serve())
         wire = await cleanup.enter_async_context(Wire(server.url, timeline=timeline))
-        client = Client(wire.url, timeline)
-        cleanup.push_async_callback(client.stop)
+        own_process = breaks is not None and breaks.own_process
+        peer = make_client(client, wire.url, timeline, given, own_process=own_process)
+        cleanup.push_async_callback(peer.stop)
         # Entered last, so left first: the handler is stopped while its connection is as the fault left it.
         cleanup.push_async_callback(_stop, server, scaled(patience))
-        await _act(server, wire, client, breaks, messages, scaled(patience))
+        await _act(server, wire, peer, breaks, messages, scaled(patience))
     return Run(name_of(handler), on, "none" if breaks is None else str(breaks), timeline)
+
+
+@asynccontextmanager
+async def _serve(handler: Handler, on: str, timeline: Timeline, options: dict[str, Any]) -> AsyncIterator[Server]:
+    """Host the handler; behind it nothing is left."""
+    try:
+        async with host(handler, on, timeline=timeline, **options) as server:
+            yield server
+    finally:
+        await _reap(timeline)
 
 
 def _check_values(messages: object, patience: object) -> None:
@@ -179,12 +200,10 @@ async def _act(
     scene = Scene(wire, client, server, timeline, patience, messages)
     if fault is not None and fault.moment == "handshake":
         await _strike(fault, scene)
-    if await client.connect():
+    if await _connect(client, patience):
         await timeline.until(_starts, patience)
         for message in messages:
-            before = len(timeline)
-            client.send(message)
-            await timeline.until(_answers, scaled(_SETTLE), start=before)
+            await _say(client, message, patience)
         # A handler that has ended has closed the connection: there is nothing left to break.
         if fault is not None and fault.moment == "talk" and not any(map(_ends, timeline)):
             await _strike(fault, scene)
@@ -198,6 +217,29 @@ async def _act(
             for link in wire.links:
                 await link.closed()
     await server.settled(scaled(_SETTLE))
+
+
+async def _connect(client: Client, patience: float) -> bool:
+    """Connect; a server that never answers is waited for as long as the patience goes, or the client's own."""
+    try:
+        async with timeout(patience):
+            return await client.connect()
+    except TimeoutError:
+        return False
+
+
+async def _say(client: Client, message: str | bytes, patience: float) -> None:
+    """Send a message, and wait for its answer.
+
+    Whether there will be one is settled on the wire, in the lab's own loop. The client may sit in another process,
+    which takes its time.
+    """
+    timeline = client.timeline
+    before = len(timeline)
+    client.send(message)
+    await timeline.until(lambda event: _answers(event) or _passes(event, "client"), patience, start=before)
+    if await timeline.until(lambda event: _answers(event) or _passes(event, "server"), scaled(_SETTLE), start=before):
+        await timeline.until(_answers, patience, start=before)
 
 
 async def _strike(fault: Fault, scene: Scene) -> None:
@@ -215,7 +257,13 @@ def _ends(event: Event) -> bool:
 
 
 def _answers(event: Event) -> bool:
-    return event.lane == "client" and event.kind in {"recv", "ended"}
+    return event.lane == "client" and event.kind in {"recv", "ended", "exit"}
+
+
+def _passes(event: Event, source: str) -> bool:
+    """Whether a message, or what cannot be decoded, passes the wire."""
+    told = event.kind == "opaque" or (event.kind == "frame" and event.data["opcode"] in {"TEXT", "BINARY"})
+    return event.lane == "wire" and told and event.data["source"] == source
 
 
 def _closing(timeline: Timeline) -> bool:

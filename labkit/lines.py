@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
@@ -101,9 +102,20 @@ if sys.version_info >= (3, 12):
         def __init__(self) -> None:
             self._tool: int | None = None
             self._users: dict[CodeType, int] = {}
+            self._lock = threading.Lock()
 
         def enter(self, codes: list[CodeType]) -> str | None:
             """Begin to watch; return why that cannot be done, or None."""
+            with self._lock:
+                return self._enter(codes)
+
+        def leave(self, codes: list[CodeType]) -> str | None:
+            """End what :meth:`enter` began; return why lines may have been missed, or None."""
+            with self._lock:
+                self._leave(codes)
+            return None
+
+        def _enter(self, codes: list[CodeType]) -> str | None:
             monitoring = sys.monitoring
             if self._tool is None:
                 # 0, 1, 2 and 5 are set aside for debuggers, coverage, profilers and optimizers.
@@ -118,8 +130,7 @@ if sys.version_info >= (3, 12):
                 monitoring.set_local_events(self._tool, code, monitoring.events.LINE)
             return None
 
-        def leave(self, codes: list[CodeType]) -> str | None:
-            """End what :meth:`enter` began; return why lines may have been missed, or None."""
+        def _leave(self, codes: list[CodeType]) -> None:
             assert self._tool is not None
             for code in codes:
                 self._users[code] -= 1
@@ -130,13 +141,12 @@ if sys.version_info >= (3, 12):
                 sys.monitoring.register_callback(self._tool, sys.monitoring.events.LINE, None)
                 sys.monitoring.free_tool_id(self._tool)
                 self._tool = None
-            return None
 
     _tool = _Monitoring()
 else:
 
-    class _Settrace:
-        """Lines through ``sys.settrace``, for Python 3.11."""
+    class _Settrace(threading.local):
+        """Lines through ``sys.settrace``, for Python 3.11; each thread has its own."""
 
         name = "sys.settrace"
 

@@ -5,7 +5,7 @@ Everything that the lab shows or concludes is read from a timeline. The vocabula
 ========  ===================================================================================
 lane      kinds
 ========  ===================================================================================
-client    connect, open, refused, send, recv, close-sent, close-received, ended, error
+client    connect, open, refused, send, recv, close-sent, close-received, ended, error, signal, exit, log
 wire      link, handshake, frame, fault, fin, reset, lost, opaque, closed
 handler   start, lines, line, recv, send, close, notice, cancelled, print, log, note, end
 cleanup   open, closing, closed, truncated, failed
@@ -18,13 +18,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from labkit.clock import now
 from labkit.clock import timeout as at_most
 
-__all__ = ["LANES", "Event", "Lane", "Place", "Timeline", "place"]
+__all__ = ["LANES", "Data", "Event", "Lane", "Place", "Timeline", "place"]
 
 Lane = Literal["client", "wire", "handler", "cleanup", "loop"]
 
@@ -64,6 +65,7 @@ class Timeline:
         self.began: Final = now() if began is None else began
         # Plain tuples, and the subtraction left to the reader: recording stands in the path of every frame.
         self._raw: list[tuple[float, Lane, str, str, Data]] = []
+        self._in_order = True
         self._listeners: list[Callable[[], None]] = []
 
     def record(self, lane: Lane, kind: str, text: str = "", data: Data = _NO_DATA) -> None:
@@ -80,15 +82,36 @@ class Timeline:
             for wake in tuple(self._listeners):
                 wake()
 
+    def record_at(self, at: float, lane: Lane, kind: str, text: str = "", data: Data = _NO_DATA) -> None:
+        """Append an event that has happened, as another process tells of it; it takes its place by its time.
+
+        Args:
+            at: the reading of the clock, ``labkit.clock.now()``, when it happened.
+            lane: where it happened.
+            kind: what happened, a word of the module's table.
+            text: the same for a reader.
+            data: details by name; not copied, so it must not change afterwards.
+        """
+        self._in_order = False
+        self._raw.append((at, lane, kind, text, data))
+        for wake in tuple(self._listeners):
+            wake()
+
     def __iter__(self) -> Iterator[Event]:
         began = self.began
-        for at, lane, kind, text, data in tuple(self._raw):
+        events = tuple(self._raw) if self._in_order else sorted(self._raw, key=itemgetter(0))
+        for at, lane, kind, text, data in events:
             yield Event(at - began, lane, kind, text, data)
 
     def __len__(self) -> int:
         return len(self._raw)
 
     def __getitem__(self, index: int) -> Event:
+        if not self._in_order:
+            return list(self)[index]
+        return self._as_recorded(index)
+
+    def _as_recorded(self, index: int) -> Event:
         at, lane, kind, text, data = self._raw[index]
         return Event(at - self.began, lane, kind, text, data)
 
@@ -115,7 +138,7 @@ class Timeline:
         Args:
             test: tells whether an event is the one.
             timeout: seconds to wait at most (not scaled here), of time that the loop had; for ever, if None.
-            start: the index of the first event to look at. Events that are there already count.
+            start: how many events to pass over, in the order of recording. Events that are there already count.
 
         Returns:
             The first event that passes the test, or None when the time is up.
@@ -135,7 +158,7 @@ class Timeline:
                     changed.clear()
                     end = len(self._raw)
                     for index in range(start, end):
-                        if test(event := self[index]):
+                        if test(event := self._as_recorded(index)):
                             return event
                     start = end
                     await changed.wait()

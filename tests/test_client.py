@@ -67,7 +67,7 @@ async def test_a_connection_that_is_cut_in_the_handshake() -> None:
     assert not await client.connect()
     server.close()
     await server.wait_closed()
-    assert client.timeline.select("client", "refused")[0].data == {"status": None}
+    assert client.timeline.select("client", "refused")[0].data == {"status": None, "exception": None}
 
 
 async def test_after_the_end_nothing_is_sent() -> None:

@@ -9,20 +9,30 @@ from typing import Final
 
 from labkit.faults.closing import Close, CloseThenReset, GoingAway, IgnoreClose, NoCode
 from labkit.faults.fault import Fault, Scene, find_fault, registry
+from labkit.faults.process import FrozenProcess, Sigint, Sigkill
+from labkit.faults.server import BlockedLoop, HandlerError, InducedError, SecondCancel, Shutdown
 from labkit.faults.transport import Fin, HalfClose, Reset, TruncatedFrame
 
 __all__ = [
     "FAULTS",
+    "BlockedLoop",
     "Close",
     "CloseThenReset",
     "Fault",
     "Fin",
+    "FrozenProcess",
     "GoingAway",
     "HalfClose",
+    "HandlerError",
     "IgnoreClose",
+    "InducedError",
     "NoCode",
     "Reset",
     "Scene",
+    "SecondCancel",
+    "Shutdown",
+    "Sigint",
+    "Sigkill",
     "TruncatedFrame",
     "find_fault",
 ]

@@ -56,6 +56,10 @@ class NoCode(Fault, name="no-code", family="closing"):
     Look for: what the server reports in place of a code: 1005 is reserved for this, and is never on the wire.
     """
 
+    def impossible(self, client: str) -> str | None:
+        """Tell that the libraries' clients always send a code."""
+        return None if client == "labkit" else f"the client of {client} always sends a code; leave it to the lab's own"
+
     async def strike(self, scene: Scene) -> None:
         """Send the empty Close frame."""
         scene.client.close(None)

@@ -31,7 +31,7 @@ class Peer(Protocol):
     def send(self, message: str | bytes) -> None:
         """Send a message."""
 
-    def signal(self, number: int) -> None:
+    async def signal(self, number: int) -> None:
         """Send a signal to the client's process; only where the fault has it in a process of its own."""
 
 
@@ -41,8 +41,8 @@ class Served(Protocol):
     def shut_down(self) -> None:
         """Begin the library's own shutdown."""
 
-    def cancel(self) -> None:
-        """Cancel the handlers' tasks."""
+    async def cancel(self) -> None:
+        """Cancel the handlers' tasks; wait until each handler waits for something again, or has ended."""
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handlers, where they wait."""
@@ -98,6 +98,17 @@ class Fault(ABC):
         cls.name = name
         cls.family = family
         registry[name] = cls
+
+    def impossible(self, client: str) -> str | None:  # noqa: ARG002 - for those who need something
+        """Tell what keeps this fault from being staged; as a rule nothing.
+
+        Args:
+            client: the client's name.
+
+        Returns:
+            Why it cannot be staged with this client on this platform, or None.
+        """
+        return None
 
     async def due(self, scene: Scene) -> bool:  # noqa: ARG002 - for those who wait for something
         """Wait for what makes the fault strike; as a rule nothing more.

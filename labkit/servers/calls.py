@@ -85,7 +85,9 @@ class Call:
         connection: the library's own connection, once there is one.
         task: the library's task in which the handler runs.
         ended: set when the handler has ended.
-        stopping: whether the lab itself is cancelling the handler.
+        by: who in the lab is cancelling the handler, or None.
+        error: what the lab raises in the handler in place of its next cancel.
+        waits: set whenever the handler waits for something, and when it has ended.
         given_up: whether the handler has swallowed every cancel, and is to be closed at the next.
     """
 
@@ -95,7 +97,9 @@ class Call:
         self.connection: Any = None
         self.task = asyncio.current_task()
         self.ended = asyncio.Event()
-        self.stopping = False
+        self.by: str | None = None
+        self.error: Exception | None = None
+        self.waits = asyncio.Event()
         self.given_up = False
         self._observed: list[str] = []
 
@@ -135,12 +139,42 @@ class Call:
             except lost as exception:
                 self.noticed(f"{name}()", exception)
                 raise
+            except asyncio.CancelledError:
+                # The library has cleaned up after the cancel; what the handler sees is the error.
+                if self.error is not None:
+                    raise self.take_error() from None
+                raise
             finally:
                 _inside.reset(token)
             return result
 
         setattr(self.connection, name, stand_in)
         self._observed.append(name)
+
+    def cancel(self, by: str) -> None:
+        """Cancel the handler's task.
+
+        Args:
+            by: who does.
+        """
+        self.by = by
+        self.waits.clear()
+        if self.task is not None:
+            self.task.cancel()
+
+    def raised(self, exception: BaseException) -> BaseException:
+        """Tell what to raise in the handler in place of an exception that has come to its task."""
+        ours = self.error is not None and isinstance(exception, asyncio.CancelledError)
+        # Inside a method of the library it is the cancel, so that the library can clean up after it.
+        return self.take_error() if ours and not _inside.get() else exception
+
+    def take_error(self) -> Exception:
+        """Take the error that the lab raises; the cancel that brought it is taken back."""
+        assert self.error is not None
+        if self.task is not None:
+            self.task.uncancel()
+        error, self.error = self.error, None
+        return error
 
     def release(self) -> None:
         """Take the stand-ins off."""
@@ -178,8 +212,10 @@ class Call:
 
     def cancelled(self, canceller: Canceller | None) -> None:
         """Record that somebody cancels the handler."""
-        by = "the lab" if self.stopping else canceller.by if canceller else None
-        package = "labkit" if self.stopping else canceller.package if canceller else None
+        if self.error is not None:
+            return  # no cancel, as far as the handler is concerned
+        by = self.by or (canceller.by if canceller else None)
+        package = "labkit" if self.by else canceller.package if canceller else None
         text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
         self.timeline.record("handler", "cancelled", text, {"by": by, "package": package})
 
@@ -234,7 +270,13 @@ class Host:
         ending = "returned"
         raised: BaseException | None = None
         try:
-            return await tell_cancels(self.handler(argument), call.cancelled, lambda: call.given_up)
+            return await tell_cancels(
+                self.handler(argument),
+                call.cancelled,
+                lambda: call.given_up,
+                waits=call.waits.set,
+                raised=call.raised,
+            )
         except asyncio.CancelledError:
             ending = "cancelled"
             raise
@@ -253,6 +295,7 @@ class Host:
             text = ending if raised is None else f"raised {type(raised).__name__}: {raised}".removesuffix(": ")
             self.timeline.record("handler", "end", text, data)
             self.calls.remove(call)
+            call.waits.set()
             call.ended.set()
             del raised  # its traceback holds this frame
 
@@ -269,11 +312,17 @@ class Host:
         for _ in range(3):
             await asyncio.sleep(0)
 
-    def cancel(self) -> None:
-        """Cancel the tasks of the handlers that run, as a fault of the lab."""
-        for call in self.calls:
-            if call.task is not None:
-                call.task.cancel()
+    async def cancel(self, by: str) -> None:
+        """Cancel the handlers that run, and wait until each waits for something again, or has ended.
+
+        Args:
+            by: who cancels.
+        """
+        calls = list(self.calls)
+        for call in calls:
+            call.cancel(by)
+        for call in calls:
+            await call.waits.wait()
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handlers that run, where they wait.
@@ -281,7 +330,11 @@ class Host:
         Args:
             exception: what is raised.
         """
-        raise NotImplementedError
+        told = of_exception(exception)
+        for call in list(self.calls):
+            self.timeline.record("handler", "error", f"the fault raises {told}", {"exception": told})
+            call.error = exception
+            call.cancel("the fault")
 
     async def stop(self) -> None:
         """Cancel every handler that still runs.
@@ -293,14 +346,12 @@ class Host:
             if not running:
                 return
             for call in running:
-                call.stopping = True
                 if attempt == _TRIES:
                     call.given_up = True
                     text = f"handler {name_of(self.handler)!r}, which swallowed {_TRIES} cancels"
                     data = {"what": "handler", "name": name_of(self.handler), "stubborn": True}
                     self.timeline.record("loop", "leaked", text, data)
-                if call.task is not None:
-                    call.task.cancel()
+                call.cancel("the lab")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(scaled(_WAIT)):
                     for call in running:

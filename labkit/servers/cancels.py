@@ -68,6 +68,9 @@ def tell_cancels(
     coroutine: Coroutine[Any, Any, Any],
     told: Callable[[Canceller | None], None],
     given_up: Callable[[], bool] = lambda: False,
+    *,
+    waits: Callable[[], None] = lambda: None,
+    raised: Callable[[BaseException], BaseException] = lambda exception: exception,
 ) -> Generator[Any, Any, Any]:
     """Await a coroutine, and tell of each cancel that reaches it.
 
@@ -76,6 +79,8 @@ def tell_cancels(
         told: called at the moment of the cancel with who called it, or None where that is not on the stack.
         given_up: asked when something is about to be raised in the coroutine; if it says yes, the coroutine is
             closed instead, and the exception raised here: the end of one that swallows every cancel.
+        waits: called whenever the coroutine waits for something.
+        raised: called with what is about to be raised in the coroutine; what it returns is raised there.
 
     Returns:
         What the coroutine returns; what it raises, passes.
@@ -91,6 +96,7 @@ def tell_cancels(
             argument = None  # an exception that its own traceback holds would live until the next garbage collection
         if getattr(awaited, "_asyncio_future_blocking", None):
             awaited = _Awaited(awaited, told)
+        waits()
         try:
             step, argument = steps.send, (yield awaited)
         except GeneratorExit:
@@ -100,4 +106,4 @@ def tell_cancels(
             if given_up():
                 steps.close()
                 raise
-            step, argument = steps.throw, exception
+            step, argument = steps.throw, raised(exception)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO, cast
@@ -90,13 +91,17 @@ class _Capture:
 
     def __init__(self) -> None:
         self._users = 0
+        self._lock = threading.Lock()  # a server may run in a thread of its own
         self._streams: list[tuple[str, _Stream]] = []
         self._undo = ExitStack()
 
     def enter(self) -> None:
-        self._users += 1
-        if self._users > 1:
-            return
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._begin()
+
+    def _begin(self) -> None:
         for name in ("stdout", "stderr"):
             stream = _Stream(getattr(sys, name), name)
             setattr(sys, name, stream)
@@ -113,10 +118,11 @@ class _Capture:
 
     def leave(self, timeline: Timeline) -> None:
         self.flush(timeline)
-        self._users -= 1
-        if not self._users:
-            self._undo.close()
-            self._streams.clear()
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._undo.close()
+                self._streams.clear()
 
     @staticmethod
     def _put_back(name: str, stream: _Stream) -> None:

@@ -60,9 +60,9 @@ class Server:
         """Begin the library's own shutdown, as a server that is told to end does it."""
         self._loop.call_soon_threadsafe(self._begin_shutdown)
 
-    def cancel(self) -> None:
-        """Cancel the handlers' tasks."""
-        self._loop.call_soon_threadsafe(self._host.cancel)
+    async def cancel(self) -> None:
+        """Cancel the handlers' tasks; wait until each handler waits for something again, or has ended."""
+        await self._at_home(self._host.cancel("the fault"))
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handlers, where they wait.

@@ -1,0 +1,93 @@
+"""Clients: the lab's own, the libraries', and each of them in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from labkit.client import Client as OwnClient
+from labkit.clients.aiohttp_client import AiohttpClient
+from labkit.clients.library import LibraryClient
+from labkit.clients.websockets_client import WebsocketsClient
+from labkit.errors import BadOption, UnknownName
+from labkit.timeline import Timeline
+
+__all__ = ["CLIENTS", "OWN", "Client", "check_client", "make_client"]
+
+#: The name of the lab's own client, which can do what a polite one would not.
+OWN: Final = "labkit"
+
+_LIBRARIES: Final[dict[str, type[LibraryClient]]] = {"aiohttp": AiohttpClient, "websockets": WebsocketsClient}
+
+#: The names of the clients.
+CLIENTS: Final = (OWN, *_LIBRARIES)
+
+
+class Client(Protocol):
+    """What every client can do."""
+
+    timeline: Timeline
+
+    async def connect(self) -> bool:
+        """Connect, and do the opening handshake; tell whether the server agreed."""
+
+    def send(self, message: str | bytes) -> None:
+        """Send a message, behind those that still wait to be sent."""
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Begin the closing handshake."""
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the client's process."""
+
+    async def ended(self) -> None:
+        """Wait until the connection is over, as this side sees it."""
+
+    async def stop(self) -> None:
+        """End the connection without ceremony, if there still is one."""
+
+
+def check_client(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a client that does not exist, and options that it does not take.
+
+    Args:
+        name: the client's name.
+        options: keyword arguments for the library's own function.
+
+    Raises:
+        UnknownName: there is no such client.
+        BadOption: the library does not take an option.
+    """
+    if not isinstance(name, str) or name not in CLIENTS:
+        raise UnknownName("client", name, CLIENTS)
+    if name == OWN:
+        if options:
+            raise BadOption("the lab's own client takes no options; give client='aiohttp' or client='websockets'")
+        return
+    kind = _LIBRARIES[name]
+    names = kind.option_names()
+    for option in options:
+        if option not in names:
+            raise BadOption(str(UnknownName(f"{kind.function} option", option, names)))
+
+
+def make_client(
+    name: str, url: str, timeline: Timeline, options: Mapping[str, Any], *, own_process: bool = False
+) -> Client:
+    """Make a client.
+
+    Args:
+        name: its name, one of ``CLIENTS``.
+        url: where it will connect.
+        timeline: where it records.
+        options: keyword arguments for the library's own function.
+        own_process: whether it lives in a process of its own, so that it can be sent signals.
+
+    Returns:
+        The client, not yet connected.
+    """
+    if own_process:
+        from labkit.clients.process import ProcessClient
+
+        return ProcessClient(name, url, timeline, options)
+    return OwnClient(url, timeline) if name == OWN else _LIBRARIES[name](url, timeline, options)
