@@ -46,7 +46,7 @@ class Client(asyncio.Protocol):
         Returns:
             Whether the server agreed; where it did not, the timeline says what it answered.
         """
-        self.timeline.record("client", "connect", f"connect {self._url}")
+        self.timeline.record("client", "connect", f"connect {self._url}", {"client": "labkit"})
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, self._uri.host, self._uri.port)
         return await self._handshake

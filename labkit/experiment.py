@@ -244,7 +244,8 @@ async def _say(client: Client, message: str | bytes, patience: float) -> None:
 
 async def _strike(fault: Fault, scene: Scene) -> None:
     if await fault.due(scene):
-        scene.timeline.record("wire", "fault", str(fault), {"fault": fault.name, "knobs": fault.knobs()})
+        data = {"fault": fault.name, "family": fault.family, "knobs": fault.knobs()}
+        scene.timeline.record("wire", "fault", str(fault), data)
         await fault.strike(scene)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from labkit.timeline import Event, Timeline
+from labkit.timeline import Data, Event, Timeline
 
 __all__ = ["Verdict", "judge"]
 
@@ -40,6 +40,8 @@ class Verdict:
             cut short (``truncated``), never begun (``missing``), or closed only after it had ended (``outlived``).
         leaked: what was still alive after the experiment, by name.
         complaints: log records from WARNING up, and what the loop's exception handler was given.
+        client_exception: what told the client of the end, the qualified type and the message; None where nothing did.
+        client_close_code: the code that the client's own connection reported.
         sentence: all of it in plain words.
     """
 
@@ -52,6 +54,8 @@ class Verdict:
     cleanup: Cleanup
     leaked: tuple[str, ...]
     complaints: tuple[str, ...]
+    client_exception: str | None
+    client_close_code: int | None
     sentence: str
 
 
@@ -99,6 +103,8 @@ def judge(timeline: Timeline) -> Verdict:
     leaked = tuple(event.text for event in everything if (event.lane, event.kind) == ("loop", "leaked"))
     complaints = tuple(event.text for event in events if _complains(event))
 
+    client = _client(events)
+
     told = [_ending_told(events, marks, noticed)]
     if end is not None:
         code = end.data["close_code"]
@@ -113,6 +119,8 @@ def judge(timeline: Timeline) -> Verdict:
         told.append(f"left behind: {', '.join(leaked)}")
     if complaints:
         told.append(f"{len(complaints)} complaint{'s' * (len(complaints) > 1)}")
+    if saw := _client_told(events, client):
+        told.append(saw)
     sentence = "; ".join(told) + "." + _wrong_library(events, start, end)
 
     return Verdict(
@@ -125,6 +133,8 @@ def judge(timeline: Timeline) -> Verdict:
         cleanup=cleanup,
         leaked=leaked,
         complaints=complaints,
+        client_exception=client.get("exception"),
+        client_close_code=client.get("code"),
         sentence=sentence,
     )
 
@@ -191,9 +201,31 @@ def _state(life: Sequence[Event], end: Event | None) -> Cleanup:
 
 
 def _complains(event: Event) -> bool:
-    if event.kind == "log":
+    if event.kind == "log" and event.lane != "client":
         return int(event.data["levelno"]) >= _WARNING
     return (event.lane, event.kind) == ("loop", "exception")
+
+
+def _client(events: Sequence[Event]) -> Data:
+    """What the client was told of the end."""
+    end = _first(events, "client", "refused", "ended")
+    return {} if end is None else end.data
+
+
+def _client_told(events: Sequence[Event], client: Data) -> str:
+    """The same in words, where the client is a library's: the lab's own has no opinion."""
+    connect = _first(events, "client", "connect")
+    if connect is None or connect.data.get("client", "labkit") == "labkit":
+        return ""
+    if client.get("exception"):
+        kind, _, message = client["exception"].partition(": ")
+        return f"the client saw {kind.rpartition('.')[2]}" + (f": {message}" if message else "")
+    if client:
+        return (
+            "the client saw no close code" if client["code"] is None else f"the client saw close code {client['code']}"
+        )
+    gone = _first(events, "client", "exit")
+    return f"the client's {gone.text}" if gone else "the client saw nothing"
 
 
 def _ending_told(events: Sequence[Event], marks: _Landmarks, noticed: Noticed) -> str:
@@ -217,6 +249,8 @@ def _ending_told(events: Sequence[Event], marks: _Landmarks, noticed: Noticed) -
         return f"{fault.text}: {who} had ended before the fault: it {how}"
     if notice is not None:
         return f"{fault.text}: {who} noticed after {_seconds(notice.at - fault.at)} and {how}"
+    if noticed == "no" and fault.data.get("family") == "server" and end is not None:
+        return f"{fault.text}: {who} {how}"  # nothing had happened to its connection
     return f"{fault.text}: {who} {'did not notice' if noticed == 'no' else 'may or may not have noticed'} and {how}"
 
 

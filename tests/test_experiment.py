@@ -25,7 +25,7 @@ async def test_the_fault_strikes_when_the_last_answer_has_arrived() -> None:
     run = await labkit.play(handlers.websockets_echo, on="websockets", fault="close", messages=("a", b"\x00", "c"))
     assert [event.text for event in run.timeline.select("client", "recv")] == ["'a'", "b'\\x00'", "'c'"]
     [fault] = run.timeline.select("wire", "fault")
-    assert fault.data == {"fault": "close", "knobs": {"code": 1000, "reason": ""}}
+    assert fault.data == {"fault": "close", "family": "closing", "knobs": {"code": 1000, "reason": ""}}
     assert fault.at >= run.timeline.select("client", "recv")[-1].at
     assert (run.handler, run.on, run.fault) == ("websockets_echo", "websockets", "close")
 

@@ -19,6 +19,7 @@ __all__ = ["AiohttpClient"]
 class AiohttpClient(LibraryClient):
     """``async with ClientSession() as session, session.ws_connect(url) as ws: async for message in ws: ...``."""
 
+    name = "aiohttp"
     function = "ws_connect"
     _session: ClientSession | None = None
 
@@ -54,9 +55,10 @@ class AiohttpClient(LibraryClient):
         if message.type is WSMsgType.CLOSE:
             # The library reports a frame without a code as 0.
             self.timeline.record("client", "close-received", *of_close(message.data or None, message.extra or ""))
+        await self.closed()  # receive() gives CLOSING as soon as close() is called
         code, exception = connection.close_code, connection.exception()
         if exception is None:
-            self.end("closed", f"connection ended: close code {code}", code, None)
+            self.end("told", f"connection ended: close code {code}", code, None)
         else:
             self.end("error", f"connection ended: {of_exception(exception)}", code, exception)
 

@@ -29,9 +29,11 @@ class LibraryClient(ABC):
 
     Attributes:
         timeline: where it records.
+        name: the client's name.
         function: the library's function that takes the options, as a reader knows it.
     """
 
+    name: ClassVar[str]
     function: ClassVar[str]
 
     def __init__(self, url: str, timeline: Timeline, options: Mapping[str, Any]) -> None:
@@ -44,6 +46,7 @@ class LibraryClient(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._life: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._told_end = False
         # What the library logs in the client's tasks belongs to the client's lane.
         self._context = contextvars.copy_context()
@@ -84,7 +87,7 @@ class LibraryClient(ABC):
         Returns:
             Whether the server agreed; where it did not, the timeline says how the library tells it.
         """
-        self.timeline.record("client", "connect", f"connect {self.url}")
+        self.timeline.record("client", "connect", f"connect {self.url}", {"client": self.name})
         self._life = self._start(self._live())
         return await asyncio.shield(self._opened)
 
@@ -102,7 +105,7 @@ class LibraryClient(ABC):
         if self._connection is not None and not self._told_end:
             code = 1000 if code is None else code
             self.timeline.record("client", "close-sent", *of_close(code, reason))
-            self._start(self._guard(self._close(self._connection, code, reason)))
+            self._closing = self._start(self._guard(self._close(self._connection, code, reason)))
 
     async def signal(self, number: int) -> None:
         """Refuse: this client lives in the lab's own process."""
@@ -133,6 +136,11 @@ class LibraryClient(ABC):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def closed(self) -> None:
+        """Wait until the client's own closing, if it has begun one, is through."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
     def received(self, message: str | bytes) -> None:
         """Record a message."""
         self.timeline.record("client", "recv", *of_message(message))
@@ -141,7 +149,7 @@ class LibraryClient(ABC):
         """Record that, and how, the library told the client of the end.
 
         Args:
-            how: ``"closed"``, ``"error"`` or ``"still-open"``.
+            how: ``"told"``, ``"error"`` or ``"still-open"``.
             text: the same for a reader.
             code: the close code that the library reports.
             exception: what it raised or gave, if anything.
@@ -149,7 +157,9 @@ class LibraryClient(ABC):
         if not self._told_end:
             self._told_end = True
             told = None if exception is None else of_exception(exception)
-            self.timeline.record("client", "ended", text, {"how": how, "code": code, "exception": told})
+            self.timeline.record(
+                "client", "ended", text, {"how": how, "code": None if code is None else int(code), "exception": told}
+            )
 
     async def _live(self) -> None:
         sender: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ __all__ = ["WebsocketsClient"]
 class WebsocketsClient(LibraryClient):
     """``async with connect(url) as websocket: async for message in websocket: ...``."""
 
+    name = "websockets"
     function = "connect"
 
     @classmethod
@@ -49,7 +50,7 @@ class WebsocketsClient(LibraryClient):
             self.timeline.record("client", "close-received", *of_close(code, close.reason))
         code = connection.close_code
         if exception is None:
-            self.end("closed", f"connection ended: close code {code}", code, None)
+            self.end("told", f"connection ended: close code {code}", code, None)
         else:
             self.end("error", f"connection ended: {of_exception(exception)}", code, exception)
 

@@ -13,7 +13,7 @@ __all__ = ["Bar", "Note", "lifetimes"]
 
 #: lane → what begins a lifetime, what ends it, and what is said of one that has not ended.
 _LIVES: Final[dict[Lane, tuple[str, set[str], str]]] = {
-    "client": ("connect", {"ended", "refused"}, "still open"),
+    "client": ("connect", {"ended", "refused", "exit"}, "still open"),
     "handler": ("start", {"end"}, "still running"),
     "cleanup": ("closing", {"closed", "truncated", "failed"}, "still closing"),
 }

@@ -68,6 +68,7 @@ _SHAPES: Final[dict[str, Shape]] = {
     "cancelled": "break",
     "end": "end",
     "ended": "end",
+    "exit": "end",
     "closing": "close",
     "closed": "end",
     "truncated": "break",
@@ -100,6 +101,8 @@ def failed(event: Event, *, stopped: bool = False) -> bool:
     match event.kind:
         case "ended":
             return data.get("how") in {"reset", "error", "aborted"}
+        case "exit":
+            return data.get("status") != 0
         case "cancelled":
             return data.get("package") != "labkit"
         case "end":
@@ -121,7 +124,7 @@ def shape(event: Event) -> Shape:
     """
     if event.kind == "frame" and event.data.get("opcode") == "CLOSE":
         return "close"
-    if event.kind in {"end", "ended"} and failed(event):
+    if event.kind in {"end", "ended", "exit"} and failed(event):
         return "break"
     return _SHAPES.get(event.kind, "say")
 
