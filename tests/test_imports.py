@@ -14,7 +14,7 @@ import pytest
 import labkit
 
 PACKAGE = Path(labkit.__file__).parent
-GROUND = {"errors", "clock"}
+GROUND = {"errors", "clock", "checks"}
 
 #: room → the rooms that it may import, besides the ground.
 ROOMS: dict[str, set[str]] = {
@@ -106,7 +106,7 @@ def test_only_the_views_know_matplotlib(file: Path) -> None:
 
 def test_the_timeline_knows_no_library() -> None:
     """The ground floor stands on the standard library alone."""
-    for name in ("errors", "clock", "timeline", "resources", "verdict"):
+    for name in ("errors", "clock", "checks", "timeline", "resources", "verdict"):
         for module in imports(PACKAGE / f"{name}.py"):
             top = module.split(".")[0]
             assert top == "labkit" or top in sys.stdlib_module_names, f"{name} imports {module}"
