@@ -10,8 +10,8 @@ import itertools
 from types import TracebackType
 from typing import Any, Self
 
+from labkit.checks import check_seconds
 from labkit.clock import scaled
-from labkit.errors import BadValue
 from labkit.timeline import place
 
 __all__ = ["note", "resource"]
@@ -43,15 +43,13 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         closing: seconds that closing takes, times ``LABKIT_TIME_SCALE``.
 
     Raises:
-        BadValue: ``closing`` is negative.
+        BadValue: ``closing`` is not a number of seconds, or negative.
     """
 
     def __init__(self, name: str, *, closing: float = 0.0) -> None:
-        if closing < 0:
-            raise BadValue(f"closing={closing!r} is negative; it takes the seconds that closing lasts, 0 or more")
-        self.name = name
-        self.closing = closing
-        self._data = {"resource": name, "id": next(_ids)}
+        self.name = str(name)
+        self.closing = check_seconds("closing", closing, zero=True)
+        self._data = {"resource": self.name, "id": next(_ids)}
         self._place = place.get()
 
     def __repr__(self) -> str:
