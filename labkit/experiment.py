@@ -12,11 +12,12 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from labkit.checks import check_seconds, check_text, find
 from labkit.client import Client
 from labkit.clock import scaled
 from labkit.errors import BadValue
 from labkit.faults import Fault, Scene, find_fault
-from labkit.servers import Handler, Server, check, host, name_of
+from labkit.servers import STACKS, Handler, Server, check, host, name_of
 from labkit.tasks import describe, tasks_of
 from labkit.timeline import Event, Timeline
 from labkit.verdict import Verdict, judge
@@ -140,6 +141,7 @@ async def play(
         BadOption: the library does not take an option.
         BadValue: the patience or the messages are not what they should be.
     """
+    find("stack", on, STACKS)
     check(handler, on, server_options)
     breaks = None if fault is None else find_fault(fault)
     _check_values(messages, patience)
@@ -159,11 +161,12 @@ async def play(
 def _check_values(messages: object, patience: object) -> None:
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, str | bytes):
             raise BadValue(f"the message {message!r} is neither str (a text message) nor bytes (a binary one)")
-    if not isinstance(patience, int | float) or not 0 < patience < float("inf"):
-        raise BadValue(f"patience={patience!r}; it takes a number of seconds above 0, such as 2.0")
+        if isinstance(message, str):
+            check_text(f"message {number}", message)
+    check_seconds("patience", patience)
 
 
 async def _act(
