@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,8 +28,13 @@ def note(text: str, **data: Any) -> None:
         data: details by name; anything that JSON cannot hold is kept as its ``repr``.
     """
     if (here := place.get()) is not None:
-        plain = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in data.items()}
+        plain = {name: value if _fits_json(value) else repr(value) for name, value in data.items()}
         here.timeline.record(here.lane, "note", str(text), plain)
+
+
+def _fits_json(value: object) -> bool:
+    # JSON has no name for what is not finite.
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
 class resource:  # noqa: N801 - used as a function is: `async with resource("database"):`

@@ -66,11 +66,17 @@ async def test_outside_an_experiment_nothing_is_recorded_and_nothing_breaks() ->
 
 
 def test_a_note_keeps_what_json_can_hold(timeline: Timeline) -> None:
-    """Numbers and texts stay, anything else becomes its repr."""
-    labkit.note("commit", rows=3, what=object, why=None)
+    """Finite numbers and texts stay, anything else becomes its repr."""
+    labkit.note("commit", rows=3, what=object, why=None, part=0.5, all=float("inf"))
     [event] = timeline.select("handler", "note")
     assert event.text == "commit"
-    assert json.loads(json.dumps(dict(event.data))) == {"rows": 3, "what": "<class 'object'>", "why": None}
+    assert json.loads(json.dumps(dict(event.data))) == {
+        "rows": 3,
+        "what": "<class 'object'>",
+        "why": None,
+        "part": 0.5,
+        "all": "inf",
+    }
 
 
 @pytest.mark.parametrize("closing", [-1, "1", True, None, float("nan"), float("inf")])
