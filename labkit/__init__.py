@@ -9,19 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from labkit.clients import CLIENTS
     from labkit.errors import LabError
     from labkit.experiment import Run, play
     from labkit.faults import (
         FAULTS,
+        BlockedLoop,
         Close,
         CloseThenReset,
         Fault,
         Fin,
+        FrozenProcess,
         GoingAway,
         HalfClose,
+        HandlerError,
         IgnoreClose,
         NoCode,
         Reset,
+        SecondCancel,
+        Shutdown,
+        Sigint,
+        Sigkill,
         TruncatedFrame,
     )
     from labkit.loop import run
@@ -34,20 +42,28 @@ if TYPE_CHECKING:
 
 #: Each public name, with the room it comes from.
 _ROOMS: Final = {
+    "CLIENTS": "clients",
     "FAULTS": "faults",
     "STACKS": "servers",
+    "BlockedLoop": "faults",
     "Close": "faults",
     "CloseThenReset": "faults",
     "Event": "timeline",
     "Fault": "faults",
     "Fin": "faults",
+    "FrozenProcess": "faults",
     "GoingAway": "faults",
     "HalfClose": "faults",
+    "HandlerError": "faults",
     "IgnoreClose": "faults",
     "LabError": "errors",
     "NoCode": "faults",
     "Reset": "faults",
     "Run": "experiment",
+    "SecondCancel": "faults",
+    "Shutdown": "faults",
+    "Sigint": "faults",
+    "Sigkill": "faults",
     "Timeline": "timeline",
     "TruncatedFrame": "faults",
     "Verdict": "verdict",
@@ -61,20 +77,28 @@ _ROOMS: Final = {
 }
 
 __all__ = [
+    "CLIENTS",
     "FAULTS",
     "STACKS",
+    "BlockedLoop",
     "Close",
     "CloseThenReset",
     "Event",
     "Fault",
     "Fin",
+    "FrozenProcess",
     "GoingAway",
     "HalfClose",
+    "HandlerError",
     "IgnoreClose",
     "LabError",
     "NoCode",
     "Reset",
     "Run",
+    "SecondCancel",
+    "Shutdown",
+    "Sigint",
+    "Sigkill",
     "Timeline",
     "TruncatedFrame",
     "Verdict",

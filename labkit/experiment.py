@@ -12,11 +12,12 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from labkit.checks import check_seconds, check_text, find
 from labkit.clients import OWN, Client, check_client, make_client
 from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
 from labkit.faults import Fault, Scene, find_fault
-from labkit.servers import Handler, Server, check, host, name_of
+from labkit.servers import STACKS, Handler, Server, check, host, name_of
 from labkit.servers.threads import in_own_loop
 from labkit.tasks import describe, tasks_of
 from labkit.timeline import Event, Timeline
@@ -146,6 +147,7 @@ async def play(
         BadOption: the library does not take an option.
         BadValue: the patience or the messages are not what they should be.
     """
+    find("stack", on, STACKS)
     check(handler, on, server_options)
     breaks = None if fault is None else find_fault(fault)
     _check_values(messages, patience)
@@ -180,11 +182,12 @@ async def _serve(handler: Handler, on: str, timeline: Timeline, options: dict[st
 def _check_values(messages: object, patience: object) -> None:
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, str | bytes):
             raise BadValue(f"the message {message!r} is neither str (a text message) nor bytes (a binary one)")
-    if not isinstance(patience, int | float) or not 0 < patience < float("inf"):
-        raise BadValue(f"patience={patience!r}; it takes a number of seconds above 0, such as 2.0")
+        if isinstance(message, str):
+            check_text(f"message {number}", message)
+    check_seconds("patience", patience)
 
 
 async def _act(

@@ -14,6 +14,7 @@ from labkit.faults.server import BlockedLoop, HandlerError, InducedError, Second
 from labkit.faults.transport import Fin, HalfClose, Reset, TruncatedFrame
 
 __all__ = [
+    "FAMILIES",
     "FAULTS",
     "BlockedLoop",
     "Close",
@@ -37,5 +38,10 @@ __all__ = [
     "find_fault",
 ]
 
+#: The families, in the order in which they are shown.
+FAMILIES: Final = ("closing", "transport", "silence", "process", "protocol", "middlebox", "server", "handshake")
+
 #: Every fault with its default knobs, by name.
-FAULTS: Final[dict[str, Fault]] = {name: fault() for name, fault in registry.items()}
+FAULTS: Final[dict[str, Fault]] = {
+    name: fault() for family in FAMILIES for name, fault in registry.items() if fault.family == family
+}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from websockets.frames import Frame, Opcode
 
+from labkit.checks import is_whole
 from labkit.errors import BadValue
 from labkit.faults.fault import Fault, Scene
 
@@ -75,9 +76,10 @@ class TruncatedFrame(Fault, name="truncated-frame", family="transport"):
     then: Literal["fin", "reset"] = "fin"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sent < self.announced <= 65_535:
+        whole = is_whole(self.announced) and is_whole(self.sent)
+        if not whole or not 0 <= self.sent < self.announced <= 65_535:
             raise BadValue(
-                f"announced={self.announced!r} and sent={self.sent!r} make no truncated frame; it takes"
+                f"announced={self.announced!r} and sent={self.sent!r} make no truncated frame; it takes whole numbers,"
                 " 0 <= sent < announced <= 65535"
             )
         if self.then not in ("fin", "reset"):
