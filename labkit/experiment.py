@@ -12,12 +12,12 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from labkit.checks import check_seconds, check_text, find
+from labkit.checks import check_seconds, check_text
 from labkit.clients import OWN, Client, check_client, make_client
 from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
 from labkit.faults import Fault, Scene, find_fault
-from labkit.servers import STACKS, Handler, Server, check, host, name_of
+from labkit.servers import Handler, Server, check, host, name_of
 from labkit.servers.threads import in_own_loop
 from labkit.tasks import describe, tasks_of
 from labkit.timeline import Event, Timeline
@@ -147,7 +147,6 @@ async def play(
         BadOption: the library does not take an option.
         BadValue: the patience or the messages are not what they should be.
     """
-    find("stack", on, STACKS)
     check(handler, on, server_options)
     breaks = None if fault is None else find_fault(fault)
     _check_values(messages, patience)

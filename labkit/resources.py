@@ -20,7 +20,7 @@ __all__ = ["note", "resource"]
 _ids = itertools.count(1)
 
 
-def note(text: str, **data: Any) -> None:
+def note(text: str, /, **data: Any) -> None:
     """Record an event of your own on the lane of the running code.
 
     Args:

@@ -132,6 +132,8 @@ def test_options_go_to_the_library(folder: Path) -> None:
         (["broken_server.py:echo"], "No module named 'no_such_module' (broken_server.py, line 3)"),
         (["server_of_mine.py:shout"], "is not a coroutine function"),
         (["server_of_mine.py:echo", "--option", "max_size"], "'max_size' is not NAME=VALUE"),
+        (["server_of_mine.py:echo", "--option", "on=x"], "'on' is not an option of the server's library"),
+        (["server_of_mine.py:echo", "--client", "websocket"], "no client 'websocket'. Did you mean 'websockets'?"),
         (["server_of_mine.py:echo", "--on", "websockets", "--png", "no/folder/p.png"], "cannot write no/folder/p.png"),
     ],
 )
