@@ -185,7 +185,20 @@ def _cleanup(events: Sequence[Event], start: Event | None, end: Event | None) ->
         states.setdefault(_state(life, end), []).append(life[0].text)
     worst: Sequence[Cleanup] = ("truncated", "missing", "outlived", "unknown", "complete")
     state = next(state for state in worst if state in states)
-    return state, "" if state == "complete" else f" ({', '.join(states[state])})"
+    if state == "complete":
+        return state, ""
+    names = ", ".join(states[state])
+    if state == "outlived" and end is not None:
+        # The exit that was in flight when the handler ended; those behind it had not begun.
+        begun = [life[0].text for life in lives.values() if _state(life, end) == state and _began(life) <= end.at]
+        behind = [name for name in states[state] if name not in begun]
+        if begun:
+            names = f"{', '.join(begun)} in flight" + (f", then {', '.join(behind)}" if behind else "")
+    return state, f" ({names})"
+
+
+def _began(life: Sequence[Event]) -> float:
+    return next(event.at for event in life if event.kind == "closing")
 
 
 def _state(life: Sequence[Event], end: Event | None) -> Cleanup:
