@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
 from labkit.errors import BadValue, UnknownName
 
-__all__ = ["check_seconds", "check_text", "find", "is_whole"]
+__all__ = ["check_choice", "check_seconds", "check_text", "find", "is_whole"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,21 @@ def find(what: str, name: object, known: Mapping[str, T]) -> T:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number; True and False are none, though Python counts with them."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of a few words.
+
+    Args:
+        name: the name of the argument.
+        value: what was given.
+        choices: the words that it takes.
+
+    Raises:
+        BadValue: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise BadValue(f"{name}={value!r}; it takes {' or '.join(map(repr, choices))}")
 
 
 def check_seconds(name: str, value: object, *, zero: bool = False) -> float:

@@ -281,7 +281,9 @@ async def _stop(server: Server, patience: float) -> None:
     """End the experiment: whatever the handler does from here on is the lab's doing."""
     # "Task exception was never retrieved" comes when the task is collected; the young generations hold it.
     gc.collect(1)
-    server.timeline.record("loop", "stop", "the lab ends the experiment", {"patience": patience})
+    server.timeline.record(
+        "loop", "stop", "the lab ends the experiment", {"patience": patience, "inside": server.inside}
+    )
     await server.stop_handlers()
 
 

@@ -9,13 +9,20 @@ from typing import Final
 
 from labkit.faults.closing import Close, CloseThenReset, GoingAway, IgnoreClose, NoCode
 from labkit.faults.fault import Fault, Scene, find_fault, registry
+from labkit.faults.handshake import HandshakeCut, HandshakeHang, HandshakeRefused
+from labkit.faults.middlebox import IdleTimeout, SlowLink
 from labkit.faults.process import FrozenProcess, Sigint, Sigkill
+from labkit.faults.protocol import BadOpcode, BadUtf8, TooBig, UnmaskedFrame
 from labkit.faults.server import BlockedLoop, HandlerError, InducedError, SecondCancel, Shutdown
+from labkit.faults.silence import Blackhole, StalledReader
 from labkit.faults.transport import Fin, HalfClose, Reset, TruncatedFrame
 
 __all__ = [
     "FAMILIES",
     "FAULTS",
+    "BadOpcode",
+    "BadUtf8",
+    "Blackhole",
     "BlockedLoop",
     "Close",
     "CloseThenReset",
@@ -25,6 +32,10 @@ __all__ = [
     "GoingAway",
     "HalfClose",
     "HandlerError",
+    "HandshakeCut",
+    "HandshakeHang",
+    "HandshakeRefused",
+    "IdleTimeout",
     "IgnoreClose",
     "InducedError",
     "NoCode",
@@ -34,7 +45,11 @@ __all__ = [
     "Shutdown",
     "Sigint",
     "Sigkill",
+    "SlowLink",
+    "StalledReader",
+    "TooBig",
     "TruncatedFrame",
+    "UnmaskedFrame",
     "find_fault",
 ]
 

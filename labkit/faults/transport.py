@@ -7,7 +7,7 @@ from typing import Literal
 
 from websockets.frames import Frame, Opcode
 
-from labkit.checks import is_whole
+from labkit.checks import check_choice, is_whole
 from labkit.errors import BadValue
 from labkit.faults.fault import Fault, Scene
 
@@ -82,8 +82,7 @@ class TruncatedFrame(Fault, name="truncated-frame", family="transport"):
                 f"announced={self.announced!r} and sent={self.sent!r} make no truncated frame; it takes whole numbers,"
                 " 0 <= sent < announced <= 65535"
             )
-        if self.then not in ("fin", "reset"):
-            raise BadValue(f"then={self.then!r}; it takes 'fin' or 'reset'")
+        check_choice("then", self.then, ("fin", "reset"))
 
     async def strike(self, scene: Scene) -> None:
         """Send the part of the frame, then end the connection."""

@@ -35,6 +35,7 @@ class Call:
         by: who in the lab is cancelling the handler, or None.
         error: what the lab raises in the handler in place of its next cancel.
         waits: set whenever the handler waits for something, and when it has ended.
+        inside: the methods of the connection that the handler has called, and that have not returned.
         given_up: whether the handler has swallowed every cancel, and is to be closed at the next.
     """
 
@@ -47,6 +48,7 @@ class Call:
         self.by: str | None = None
         self.error: Exception | None = None
         self.waits = asyncio.Event()
+        self.inside: list[str] = []
         self.given_up = False
         self._observed: list[str] = []
         self._told = False
@@ -87,6 +89,7 @@ class Call:
             if _inside.get():  # the library calls its own method: not the handler's doing
                 return await method(*args, **kwargs)
             token = _inside.set(True)
+            self.inside.append(f"{name}()")
             try:
                 if began is not None:
                     began(*args, **kwargs)
@@ -102,6 +105,7 @@ class Call:
                     raise self.take_error() from None
                 raise
             finally:
+                self.inside.remove(f"{name}()")
                 _inside.reset(token)
             return result
 
