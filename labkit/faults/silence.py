@@ -20,8 +20,8 @@ _SOURCES: Final[dict[str, Literal["both", "client", "server"]]] = {
     "to-client": "server",
 }
 
-#: What the client sends to a server that it does not listen to, half a MiB: less than the libraries' limits for a message, which
-#: are 1 MiB (websockets) and 4 MiB (aiohttp).
+#: What the client sends to a server that it does not listen to, half a MiB: less than the libraries take in a message,
+#: 1 MiB (websockets) and 4 MiB (aiohttp).
 _MESSAGE: Final = "nobody reads this " * 30_000
 
 
