@@ -24,6 +24,9 @@ _SOURCES: Final[dict[str, Literal["both", "client", "server"]]] = {
 #: 1 MiB (websockets) and 4 MiB (aiohttp).
 _MESSAGE: Final = "nobody reads this " * 30_000
 
+#: How often: more than fits into the buffers on the way there and back.
+_MOST: Final = 40
+
 
 def source_of(direction: Direction) -> Literal["both", "client", "server"]:
     """Tell whose bytes travel in a direction."""
@@ -64,10 +67,13 @@ class StalledReader(Fault, name="stalled-reader", family="silence"):
     """
 
     async def strike(self, scene: Scene) -> None:
-        """Stop reading from the server; have the client send until the server does not read any more either."""
+        """Stop reading from the server; have the client send until the server does not read any more either.
+
+        A server that only reads never comes to that; then there are as many messages as would fill every buffer.
+        """
         timeline, start = scene.timeline, len(scene.timeline)
         scene.wire.stall("server")
-        while True:
+        for _ in range(_MOST):
             before = len(timeline)
             scene.client.send(_MESSAGE)
             passed = await timeline.until(_passes_or_is_full, scene.patience, start=before)

@@ -35,6 +35,11 @@ class Blackhole(Gate):
         super().__init__(end)
         self._lost = 0
 
+    @property
+    def idle(self) -> bool:
+        """Never: what is lost does not arrive, so the other end is not told that this one has ended."""
+        return False
+
     def data(self, data: bytes | bytearray) -> None:
         """Bytes have come from the end: decode them, to tell what is lost."""
         self.end.decoder.feed(data)

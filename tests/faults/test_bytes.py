@@ -87,6 +87,7 @@ async def strike(fault: labkit.Fault) -> AsyncIterator[tuple[Peer, Client, Scene
         client = Client(wire.url, timeline)
         assert await client.connect()
         scene = Scene(wire, client, NO_SERVER, timeline, scaled(5))
+        assert await fault.due(scene)
         await fault.strike(scene)
         yield peers[0], client, scene
         peers[0].transport.abort()
