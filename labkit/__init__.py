@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TruncatedFrame,
     )
     from labkit.loop import run
+    from labkit.matrices import Matrix, matrix
     from labkit.recordings import load
     from labkit.resources import note, resource
     from labkit.servers import STACKS, host
@@ -45,6 +46,7 @@ _ROOMS: Final = {
     "HalfClose": "faults",
     "IgnoreClose": "faults",
     "LabError": "errors",
+    "Matrix": "matrices",
     "NoCode": "faults",
     "Reset": "faults",
     "Run": "experiment",
@@ -54,6 +56,7 @@ _ROOMS: Final = {
     "Wire": "wire",
     "host": "servers",
     "load": "recordings",
+    "matrix": "matrices",
     "note": "resources",
     "play": "experiment",
     "resource": "resources",
@@ -72,6 +75,7 @@ __all__ = [
     "HalfClose",
     "IgnoreClose",
     "LabError",
+    "Matrix",
     "NoCode",
     "Reset",
     "Run",
@@ -81,6 +85,7 @@ __all__ = [
     "Wire",
     "host",
     "load",
+    "matrix",
     "note",
     "play",
     "resource",
