@@ -30,6 +30,9 @@ _DESCRIPTORS: Final = 12
 _Played = tuple[Run | None, str | None, float | None]
 _INTERRUPTED: Final[_Played] = (None, "interrupted", None)
 
+#: How many cells are sent to another process at once: few enough that an interrupt need not wait long for them.
+_BATCH: Final = 32
+
 
 async def matrix(
     handlers: Handlers,
@@ -53,8 +56,8 @@ async def matrix(
         on: the stacks' names; all of ``labkit.STACKS``, if None.
         faults: faults, or names of faults; all of ``labkit.FAULTS``, if None.
         executor: a ``concurrent.futures.ProcessPoolExecutor``, to play the cells in its processes; the handlers must
-            be importable there. An interrupt waits for the cells that are under way there. If None, the cells share
-            the running loop.
+            be importable there. They are sent in batches, and an interrupt waits for the batches that are under way.
+            If None, the cells share the running loop.
         progress: whether a progress bar is shown on stderr; if None, in a terminal and in a notebook.
         play_options: what :func:`labkit.play` takes, for every cell.
 
@@ -70,15 +73,22 @@ async def matrix(
     jobs = plan(handlers, on, faults, play_options)
     check_executor(executor, jobs, play_options)
     room = asyncio.Semaphore(_at_once())
+    size = 1 if executor is None else _batch(len(jobs), executor)
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     with pulse(), bar(len(jobs), shown=progress) as steps:
 
-        async def one(job: Job) -> _Played:
-            async with room:
-                played = await (_here(job, play_options) if executor is None else _there(executor, job, play_options))
-            steps.update()
+        async def some(batch: list[Job]) -> list[_Played]:
+            if executor is None:
+                played = [await _here(batch[0], play_options, room)]
+            else:
+                played = await _there(executor, batch, play_options)
+            steps.update(len(batch))
             return played
 
-        played = await _all([asyncio.create_task(one(job)) for job in jobs])
+        answers = await _all([asyncio.create_task(some(batch)) for batch in batches])
+    played = [
+        cell for answer, batch in zip(answers, batches, strict=True) for cell in (answer or [_INTERRUPTED] * len(batch))
+    ]
     cells = [
         replace(job.cell, verdict=None if run is None else run.verdict, reason=reason, seconds=seconds)
         for job, (run, reason, seconds) in zip(jobs, played, strict=True)
@@ -86,58 +96,52 @@ async def matrix(
     return Matrix(tuple(cells), tuple(run for run, _, _ in played), tuple(job.handler for job in jobs))
 
 
-async def _all(tasks: list[asyncio.Task[_Played]]) -> list[_Played]:
-    """Wait for all tasks; if a cancel comes, cancel them, swallow it, and tell what was done by then."""
+async def _all(tasks: list[asyncio.Task[list[_Played]]]) -> list[list[_Played] | None]:
+    """Wait for all tasks. If a cancel comes, cancel them, swallow it, and give None for what was not done by then."""
     me = asyncio.current_task()
     assert me is not None
-    done: set[asyncio.Task[_Played]] = set()
-    pending, interrupted = set(tasks), False
+    pending, done = set(tasks), None
     while pending:
         try:
             _, pending = await asyncio.wait(pending)
         except asyncio.CancelledError:
             me.uncancel()
-            if not interrupted:
+            # A second cancel changes nothing: how long a cell takes to end is bounded.
+            if done is None:
                 done = {task for task in tasks if task.done()}
                 for task in tasks:
                     task.cancel()
-            # A second cancel changes nothing: how long a cell takes to end is bounded.
-            interrupted = True
-    return [_INTERRUPTED if interrupted and task not in done else _result(task) for task in tasks]
+    return [task.result() if (done is None or task in done) and not task.cancelled() else None for task in tasks]
 
 
-def _result(task: asyncio.Task[_Played]) -> _Played:
-    return (None, "cancelled, by whom is unknown", None) if task.cancelled() else task.result()
-
-
-async def _here(job: Job, options: dict[str, Any]) -> _Played:
+async def _here(job: Job, options: dict[str, Any], room: asyncio.Semaphore) -> _Played:
     """Play a cell in the running loop."""
-    began = time.perf_counter()
-    try:
-        run = await play(job.handler, job.cell.stack, job.fault, **options)
-    except Exception as problem:
-        return None, of_exception(problem), time.perf_counter() - began
-    return run, None, time.perf_counter() - began
+    async with room:
+        began = time.perf_counter()
+        try:
+            run = await play(job.handler, job.cell.stack, job.fault, **options)
+        except Exception as problem:
+            return None, of_exception(problem), time.perf_counter() - began
+        return run, None, time.perf_counter() - began
 
 
-async def _there(executor: Executor, job: Job, options: dict[str, Any]) -> _Played:
-    """Play a cell in another process."""
-    began = time.perf_counter()
+async def _there(executor: Executor, batch: list[Job], options: dict[str, Any]) -> list[_Played]:
+    """Play cells in another process."""
     try:
-        future = executor.submit(_in_worker, job, options)
+        future = executor.submit(_in_worker, batch, options)
     except Exception as problem:
-        return None, of_exception(problem), None
+        return [(None, of_exception(problem), None)] * len(batch)
     answer = asyncio.wrap_future(future)
     try:
-        run, reason, seconds = await asyncio.shield(answer)
+        played = await asyncio.shield(answer)
     except asyncio.CancelledError:
-        # A cell that has not begun never will; one that has comes to its end, and nothing of it is left.
+        # A batch that has not begun never will; one that has comes to its end, and nothing of it is left.
         future.cancel()
         await until_done(asyncio.create_task(_over(answer)))
         raise
     except Exception as problem:
-        return None, of_exception(problem), time.perf_counter() - began
-    return _unpacked(run), reason, seconds
+        return [(None, of_exception(problem), None)] * len(batch)
+    return [(_unpacked(packed), reason, seconds) for packed, reason, seconds in played]
 
 
 async def _over(future: asyncio.Future[Any]) -> None:
@@ -150,16 +154,23 @@ async def _over(future: asyncio.Future[Any]) -> None:
 _Packed = tuple[str, str, str, list[Event]]
 
 
-def _in_worker(job: Job, options: dict[str, Any]) -> tuple[_Packed | None, str | None, float | None]:
-    """Play a cell in this process, which has no loop of its own."""
+def _in_worker(batch: list[Job], options: dict[str, Any]) -> list[tuple[_Packed | None, str | None, float | None]]:
+    """Play cells in this process, which has no loop of its own."""
+
+    async def everything() -> list[_Played]:
+        room = asyncio.Semaphore(_at_once())
+        return await asyncio.gather(*(_here(job, options, room) for job in batch))
+
     try:
-        run, reason, seconds = asyncio.run(_here(job, options))
+        return [(_packed(run), reason, seconds) for run, reason, seconds in asyncio.run(everything())]
     except KeyboardInterrupt:  # Ctrl+C in a terminal is for every process there
-        return None, "interrupted", None
+        return [(None, "interrupted", None)] * len(batch)
+
+
+def _packed(run: Run | None) -> _Packed | None:
     if run is None:
-        return None, reason, seconds
-    events = [event._replace(data=dict(event.data)) for event in run.timeline]
-    return (run.handler, run.on, run.fault, events), reason, seconds
+        return None
+    return run.handler, run.on, run.fault, [event._replace(data=dict(event.data)) for event in run.timeline]
 
 
 def _unpacked(packed: _Packed | None) -> Run | None:
@@ -167,6 +178,12 @@ def _unpacked(packed: _Packed | None) -> Run | None:
         return None
     handler, on, fault, events = packed
     return Run(handler, on, fault, Timeline.of(events))
+
+
+def _batch(count: int, executor: Executor) -> int:
+    """How many cells to send at once: so many that each process gets some."""
+    workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+    return max(1, min(_BATCH, -(-count // workers)))
 
 
 def _at_once() -> int:
