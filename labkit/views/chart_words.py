@@ -42,7 +42,7 @@ def chart_text(cells: Sequence[Cell]) -> str:
         Lines of 100 characters at most, without a newline at the end.
     """
     grid = arrange(cells)
-    out = [headline(cells)]
+    out = textwrap.wrap(headline(cells), _WIDTH)
     for stack, handlers in grid.stacks.items():
         out += _block(grid, stack, handlers)
     out.append("")
