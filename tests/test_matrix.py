@@ -341,7 +341,7 @@ def test_ctrl_c_in_a_script_goes_on_behind_the_matrix() -> None:
 # --- other processes -------------------------------------------------------------------------------------------------
 
 POOL = """
-import asyncio, multiprocessing
+import asyncio, multiprocessing, os
 from concurrent.futures import ProcessPoolExecutor
 import labkit
 from labkit.matrices import playing
@@ -361,11 +361,11 @@ async def main(pool):
             print(error)
     playing._BATCH = 1
     task = asyncio.create_task(labkit.matrix([handlers.hangs], on="websockets", executor=pool, patience=0.5))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    while not os.path.exists("started"):
+        await asyncio.sleep(0.01)
     task.cancel()
     print({cell.reason for cell in (await task).cells}, task.cancelled())
+    print(len(open("started").readlines()) < len(labkit.FAULTS) / 2)
     print([cell.outcome for cell in (await labkit.matrix([handlers.listen], on="websockets", faults="close",
                                                          executor=pool)).cells])
     table = await labkit.matrix([handlers.dies], on="websockets", faults=["fin"], executor=pool)
@@ -378,17 +378,20 @@ if __name__ == "__main__":
 
 MODULE = """
 import asyncio, os
-import labkit
+import labkit, labkit.timeline
 
 async def listen(websocket):
     async for message in websocket:
         await websocket.send(message)
 
 async def release_all(websocket):
+    labkit.timeline.place.get().timeline.record("handler", "note", "without data")
     async with labkit.resource("database"):
         await listen(websocket)
 
 async def hangs(websocket):
+    with open("started", "a") as file:
+        print("hangs", file=file)
     await asyncio.Event().wait()
 
 async def dies(websocket):
@@ -411,7 +414,7 @@ def test_cells_may_be_played_in_other_processes(tmp_path: Path) -> None:
         "release_all reset raised True True",
     ]
     assert "the options cannot be sent to another process" in rest[0]
-    assert rest[1:] == ["{'interrupted'} False", "['clean']", "BrokenProcessPool"]
+    assert rest[1:] == ["{'interrupted'} False", "True", "['clean']", "BrokenProcessPool"]
 
 
 def test_a_handler_that_only_this_process_knows_is_refused() -> None:

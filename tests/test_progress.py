@@ -32,11 +32,11 @@ def test_nobody_watches_a_log(shown: bool | None, capsys: pytest.CaptureFixture[
 
 def test_without_ipywidgets_a_notebook_is_not_warned() -> None:
     """In a kernel tqdm would warn and ask for ipywidgets; the plain bar will do."""
-    # What tqdm.autonotebook looks at: a kernel around it, and no ipywidgets.
+    # What tqdm.autonotebook looks at: a kernel, and no ipywidgets.
     program = """
 import sys, types
-shell = types.SimpleNamespace(config={"IPKernelApp": {}})
-sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+sys.modules["ipykernel.zmqshell"] = types.SimpleNamespace()
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: None)
 sys.modules["ipywidgets"] = None
 from labkit.progress import bar
 with bar(1, shown=True) as steps:
@@ -47,3 +47,17 @@ print(type(steps).__mro__[1].__module__)
     assert "Warning" not in done.stderr
     assert "IProgress" not in done.stderr
     assert done.stdout == "tqdm.asyncio\n"
+
+
+def test_it_starts_no_process() -> None:
+    """A semaphore that other processes could share would have a tracker, where processes are not forked."""
+    program = """
+import multiprocessing, psutil
+multiprocessing.set_start_method("spawn")
+from labkit.progress import bar
+with bar(1, shown=True) as steps:
+    steps.update()
+print(psutil.Process().children())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ SIZES = {
     "15x16": cells(5, 3, 16),
     "15x25": cells(),
     "awkward": AWKWARD,
+    "long families": [replace(cell("cut", fault=f"f{n}"), family=f"a family with a long name {n}") for n in range(4)],
     "no run": [Cell("echo", "aiohttp", "transport", "fin", reason="ValueError: " + "no " * 200)],
 }
 
@@ -86,6 +88,14 @@ def test_every_word_is_in_its_cell(given: list[Cell]) -> None:
         assert found[word].x1 < max(xs) - 0.01
         assert min(ys) < found[word].y0 + 0.02
         assert found[word].y1 < max(ys)
+
+
+def test_heads_lie_where_they_have_room() -> None:
+    """A few columns are as wide as their heads; where there are many, the heads stand, and the picture stays narrow."""
+    few, many = chart(cells(2, 1, 3)), chart(cells())
+    assert {text.get_rotation() for text in texts(few, "fault")} == {0}
+    assert {text.get_rotation() for text in texts(many, "fault")} == {90}
+    assert many.get_figwidth() < 20
 
 
 def test_each_outcome_has_a_mark_of_its_own() -> None:
