@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UnmaskedFrame,
     )
     from labkit.loop import run
+    from labkit.matrices import Matrix, matrix
     from labkit.recordings import load
     from labkit.resources import note, resource
     from labkit.servers import STACKS, host
@@ -75,6 +76,7 @@ _ROOMS: Final = {
     "IdleTimeout": "faults",
     "IgnoreClose": "faults",
     "LabError": "errors",
+    "Matrix": "matrices",
     "NoCode": "faults",
     "Reset": "faults",
     "Run": "experiment",
@@ -92,6 +94,7 @@ _ROOMS: Final = {
     "Wire": "wire",
     "host": "servers",
     "load": "recordings",
+    "matrix": "matrices",
     "note": "resources",
     "play": "experiment",
     "resource": "resources",
@@ -121,6 +124,7 @@ __all__ = [
     "IdleTimeout",
     "IgnoreClose",
     "LabError",
+    "Matrix",
     "NoCode",
     "Reset",
     "Run",
@@ -138,6 +142,7 @@ __all__ = [
     "Wire",
     "host",
     "load",
+    "matrix",
     "note",
     "play",
     "resource",

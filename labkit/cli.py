@@ -1,4 +1,4 @@
-"""The command line: ``labkit play``, ``labkit doctor``, ``labkit lab`` and the rest."""
+"""The command line: ``labkit play``, ``labkit matrix``, ``labkit doctor``, ``labkit lab`` and the rest."""
 
 from __future__ import annotations
 
@@ -99,17 +99,52 @@ def play(
     if patience is not None:
         settings["patience"] = patience
     run = labkit.run(labkit.play(function, on=on, fault=read_fault(fault), client=client, **settings))
-    if png is not None:
-        try:
-            run.plot().savefig(png, format="png")
-        except OSError as error:
-            raise _Sentence(f"cannot write {png}: {error.strerror or error}") from error
+    _draw(run, png)
     if as_json:
         story = {name: getattr(run, name) for name in ("handler", "on", "fault")}
         story |= {"verdict": dataclasses.asdict(run.verdict), "events": [event._asdict() for event in run.timeline]}
         click.echo(json.dumps(story, indent=2, default=_plain, ensure_ascii=False))
     else:
         click.echo(str(run))
+
+
+@main.command()
+@click.argument("handlers", metavar="FILE_OR_MODULE:HANDLER...", nargs=-1, required=True)
+@click.option("--on", multiple=True, help="A stack; may be given many times. Without it, all.")
+@click.option("--fault", "faults", multiple=True, help="A fault; may be given many times. Without it, all.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of `labkit.play`.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the chart to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a row for each cell, as JSON.")
+def matrix(
+    *,
+    handlers: tuple[str, ...],
+    on: tuple[str, ...],
+    faults: tuple[str, ...],
+    options: tuple[str, ...],
+    png: Path | None,
+    as_json: bool,
+) -> None:
+    """Play handlers on stacks against faults, and tell the outcomes.
+
+    For example: labkit matrix server.py:echo server.py:better --on websockets
+    """
+    import labkit
+
+    functions = [load_handler(handler) for handler in handlers]
+    settings = dict(read_option(option) for option in options)
+    struck = [read_fault(fault) for fault in faults] or None
+    table = labkit.run(labkit.matrix(functions, on=on or None, faults=struck, **settings))
+    _draw(table, png)
+    click.echo(json.dumps(table.rows(), indent=2, ensure_ascii=False) if as_json else str(table))
+
+
+def _draw(thing: Any, png: Path | None) -> None:
+    if png is None:
+        return
+    try:
+        thing.plot().savefig(png, format="png")
+    except OSError as error:
+        raise _Sentence(f"cannot write {png}: {error.strerror or error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -110,6 +110,22 @@ def test_options_go_to_the_library(folder: Path) -> None:
     assert "1009 (message too big)" in json.loads(out.stdout)["verdict"]["exception"]
 
 
+def test_a_matrix_is_played(folder: Path) -> None:
+    """Many handlers and faults; as text, or as rows, and as a picture."""
+    arguments = ["matrix", "server_of_mine.py:echo", "server_of_mine.py:Rooms.lobby", "--on", "websockets"]
+    arguments += ["--fault", "reset", "--fault", "close(code=4000)"]
+    result = labkit_says(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "Rooms.lobby" in result.stdout
+    result = labkit_says(*arguments, "--json", "--png", "chart.png", "--option", "patience=1")
+    rows = json.loads(result.stdout)
+    assert [row["fault"] for row in rows] == ["reset", "close(code=4000)"] * 2
+    assert [row["outcome"] for row in rows[:2]] == ["raised", "raised"]
+    assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
+    result = labkit_says("matrix", "server_of_mine.py:echo", "--on", "websocket")
+    assert (result.exit_code, "Did you mean 'websockets'?" in result.output) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

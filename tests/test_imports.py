@@ -25,12 +25,14 @@ ROOMS: dict[str, set[str]] = {
     "resources": {"timeline"},
     "lines": {"timeline"},
     "verdict": {"timeline"},
+    "outcome": {"verdict"},
+    "progress": set(),
     "wire": {"timeline", "wording", "tasks"},
     "servers": {"timeline", "wording", "pulse", "tasks", "resources", "lines"},
     "faults": {"timeline", "tasks", "wire"},
     "client": {"timeline", "wording", "tasks"},
     "clients": {"timeline", "wording", "tasks", "client"},
-    "views": {"timeline", "verdict"},
+    "views": {"timeline", "verdict", "outcome"},
     "loop": set(),
     "doctor": {"views"},
     "experiment": {
@@ -47,8 +49,9 @@ ROOMS: dict[str, set[str]] = {
         "views",
     },
 }
-ROOMS["matrix"] = ROOMS["recordings"] = ROOMS["timemachine"] = ROOMS["experiment"] | {"experiment"}
-ROOMS["exercises"] = (ROOMS["experiment"] | {"experiment", "matrix"}) - {"servers", "wire"}
+ROOMS["recordings"] = ROOMS["timemachine"] = ROOMS["experiment"] | {"experiment"}
+ROOMS["matrices"] = ROOMS["recordings"] | {"clients", "outcome", "progress", "pulse", "wording"}
+ROOMS["exercises"] = (ROOMS["recordings"] | {"matrices"}) - {"servers", "wire"}
 #: ``run.save()`` reaches up, when it is called.
 LATE = {("experiment", "recordings")}
 #: The doors may use every room.

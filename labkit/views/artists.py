@@ -60,13 +60,22 @@ class Artists:
             self.axes.add_collection(collection, autolim=False)
 
     def marks(
-        self, gid: str, marker: str, places: Sequence[Place], zorder: float, *, size: float, colours: Any, rims: Any
+        self,
+        gid: str,
+        marker: str,
+        places: Sequence[Place],
+        zorder: float,
+        *,
+        size: float,
+        colours: Any,
+        rims: Any,
+        rim: float = 0.8,
     ) -> None:
-        """Add marks of one shape; the size is in points, and the rim parts a mark from what it lies on."""
+        """Add marks of one shape; sizes are in points, and the rim parts a mark from what it lies on."""
         if places:
             xs, ys = zip(*places, strict=True)
             # × is a line without an inside.
-            look = {"linewidths": 2.2} if marker == "x" else {"linewidths": 0.8, "edgecolors": rims}
+            look = {"linewidths": 2.2} if marker == "x" else {"linewidths": rim, "edgecolors": rims}
             self.axes.scatter(xs, ys, s=size**2, c=colours, marker=marker, zorder=zorder, gid=gid, **look)
 
     def write(
@@ -80,15 +89,18 @@ class Artists:
         ha: Any = "left",
         weight: str = "normal",
         style: Any = "normal",
+        upright: bool = False,
     ) -> None:
-        """Add a text; the size is in points."""
+        """Add a text; the size is in points. One that stands upright begins at its place and reads upwards."""
         self.axes.text(
             *place,
             text,
             color=colour,
             fontproperties=FontProperties(family=FAMILY, size=size, weight=weight, style=style),
             ha=ha,
-            va="center" if "\n" in text else "center_baseline",
+            va="bottom" if upright else "center" if "\n" in text else "center_baseline",
+            rotation=90 if upright else 0,
+            multialignment="left",
             linespacing=1.15,
             zorder=6,
             gid=gid,

@@ -1,0 +1,85 @@
+"""How long does the matrix take, beside its slowest cell and beside the processor time that it needs?
+
+python benchmarks/matrix.py [--processes 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import Any
+
+from handlers import HANDLERS
+
+import labkit
+
+#: How many rows of a list are shown.
+TOP = 8
+
+
+def processor() -> float:
+    """Seconds of processor time of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
+async def timed(executor: Executor | None = None, **options: Any) -> tuple[Any, float, float]:
+    began, used = time.perf_counter(), processor()
+    table = await labkit.matrix(HANDLERS, executor=executor, progress=False, **options)
+    return table, time.perf_counter() - began, processor() - used
+
+
+def top(figures: dict[str, float], unit: str) -> Iterable[str]:
+    for name, value in sorted(figures.items(), key=lambda item: -item[1])[:TOP]:
+        yield f"  {name:<24}{value:8.2f} {unit}"
+
+
+@contextlib.contextmanager
+def pool(processes: int) -> Iterator[Executor | None]:
+    if not processes:
+        yield None
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+async def measure(processes: int) -> None:
+    await timed(faults=["close"])  # what is imported and compiled once
+    used = processor()
+    with pool(processes) as executor:
+        table, wall, cpu = await timed(executor)
+    cpu = max(cpu, processor() - used)  # processes count when they have ended
+    rows = table.rows()
+    slowest = max(rows, key=lambda row: row["seconds"] or 0)
+    where = f"in {processes} processes" if processes else "in one loop"
+    print(f"{len(rows)} cells {where}: {wall:.1f} s on the wall, {cpu:.1f} s of processor time")
+    names = f"{slowest['handler']} on {slowest['stack']} against {slowest['fault']}"
+    print(f"the slowest cell took {slowest['seconds']:.1f} s: {names}")
+    print(f"wall / slowest cell   {wall / slowest['seconds']:6.2f}")
+    print(f"wall / processor time {wall / cpu:6.2f}")
+    print(f"one after the other they would take {sum(row['seconds'] or 0 for row in rows):.0f} s")
+
+    longest: dict[str, float] = {}
+    for row in rows:
+        longest[row["fault"]] = max(longest.get(row["fault"], 0), row["seconds"] or 0)
+    print("the longest cell of each fault", *top(longest, "s"), sep="\n")
+    if processes:
+        return
+    alone = {fault: await timed(faults=[fault]) for fault in labkit.FAULTS}
+    print("each fault alone, on the wall", *top({fault: wall for fault, (_, wall, _) in alone.items()}, "s"), sep="\n")
+    print("each fault alone, processor", *top({fault: cpu for fault, (_, _, cpu) in alone.items()}, "s"), sep="\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=0, help="worker processes; 0 for one loop (default)")
+    asyncio.run(measure(parser.parse_args().processes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The matrix as rows and columns, and how each outcome looks; what the chart, its text and its table have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import MappingProxyType
+from typing import Final, Literal
+
+from labkit.errors import BadValue
+from labkit.outcome import OUTCOMES, Cell, Outcome, badness
+from labkit.timeline import Lane
+
+__all__ = ["LOOKS", "Grid", "Look", "WorstFirst", "arrange", "counted", "reasons"]
+
+#: Which way to sort: both ways, one, or none.
+WorstFirst = bool | Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an outcome is shown.
+
+    Attributes:
+        sign: its mark in a text.
+        marker: the same for matplotlib.
+        hollow: whether only its rim is drawn.
+        hue: the lane whose colour it has; None for the colour of failure.
+    """
+
+    sign: str
+    marker: str
+    hollow: bool = False
+    hue: Lane | None = None
+
+
+#: Each outcome has a mark of its own, and its word beside it: no colour is needed to read it.
+LOOKS: Final[Mapping[Outcome, Look]] = MappingProxyType(
+    {
+        "clean": Look("●", "o", hue="handler"),
+        "unknown": Look("○", "o", hollow=True, hue="wire"),
+        "noisy": Look("▲", "^", hue="loop"),
+        "cancelled": Look("▼", "v", hue="client"),
+        "raised": Look("◆", "D", hue="client"),
+        "outlived": Look("▶", ">", hue="cleanup"),
+        "unaware": Look("◇", "D", hollow=True, hue="client"),
+        "hangs": Look("■", "s"),
+        "leaked": Look("✚", "P"),
+        "missing": Look("□", "s", hollow=True),
+        "cut": Look("✖", "X"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns.
+
+    Attributes:
+        stacks: each stack with its handlers, from top to bottom.
+        families: each family with its faults, from left to right.
+        cells: by handler, stack and fault; a handler that was not played on a stack has no row there.
+    """
+
+    stacks: Mapping[str, Sequence[str]]
+    families: Mapping[str, Sequence[str]]
+    cells: Mapping[tuple[str, str, str], Cell]
+
+    @property
+    def faults(self) -> list[str]:
+        """All faults, from left to right."""
+        return [fault for faults in self.families.values() for fault in faults]
+
+    def row(self, handler: str, stack: str) -> list[Cell]:
+        """List the cells of a row, from left to right."""
+        return [self.cells[handler, stack, fault] for fault in self.faults]
+
+
+def arrange(cells: Sequence[Cell], worst_first: WorstFirst = False) -> Grid:
+    """Put cells into rows and columns, in their own order or the worst first.
+
+    Args:
+        cells: the cells.
+        worst_first: whether rows and columns are sorted by the mean rank of their cells, within their groups, and
+            the groups too; ``"rows"`` or ``"columns"`` for these alone.
+
+    Returns:
+        The grid.
+
+    Raises:
+        BadValue: ``worst_first`` is something else.
+    """
+    if worst_first not in {True, False, "rows", "columns"}:
+        raise BadValue(f"worst_first={worst_first!r}; it takes True, False, 'rows' or 'columns'")
+    down, across = worst_first in {True, "rows"}, worst_first in {True, "columns"}
+    return Grid(
+        _grouped(cells, lambda cell: cell.stack, lambda cell: cell.handler, down),
+        _grouped(cells, lambda cell: cell.family, lambda cell: cell.fault, across),
+        {(cell.handler, cell.stack, cell.fault): cell for cell in cells},
+    )
+
+
+def _grouped(
+    cells: Sequence[Cell], group: Callable[[Cell], str], member: Callable[[Cell], str], sort: bool
+) -> dict[str, list[str]]:
+    return {
+        name: list(_split(inner, member, sort)) for name, inner in _split(cells, group, sort).items()
+    }  # fmt: skip
+
+
+def _split(cells: Sequence[Cell], name: Callable[[Cell], str], sort: bool) -> dict[str, list[Cell]]:
+    parts: dict[str, list[Cell]] = {}
+    for cell in cells:
+        parts.setdefault(name(cell), []).append(cell)
+    if not sort:
+        return parts
+    rank = {key: fmean(badness(cell.outcome) for cell in part) for key, part in parts.items()}
+    return dict(sorted(parts.items(), key=lambda part: -rank[part[0]]))
+
+
+def counted(cells: Sequence[Cell]) -> dict[Outcome, int]:
+    """Count the cells of each outcome, from good to bad; those that are not there are left out."""
+    counts = Counter(cell.outcome for cell in cells)
+    return {word: counts[word] for word in OUTCOMES if counts[word]}
+
+
+def reasons(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Group the cells that have no run by the reason why."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.reason is not None:
+            groups.setdefault(cell.reason, []).append(cell)
+    return groups
