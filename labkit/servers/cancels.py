@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -42,25 +44,26 @@ def _canceller(frame: FrameType | None) -> Canceller | None:
     return None
 
 
-class _Awaited:
-    """A future as the task sees it, so that its ``cancel`` can be overheard.
+@contextmanager
+def _overheard(task: asyncio.Task[Any], told: Callable[[Canceller | None], None]) -> Iterator[None]:
+    """Overhear ``task.cancel()``, whether the task waits for a future, has only yielded, or runs.
 
-    ``Task.cancel()`` calls ``cancel()`` on whatever the task waits for, at once and on the caller's stack. All else
-    goes to the future itself, so the task wakes exactly when it would have.
+    A stand-in on this one task: whoever cancels calls it, at once and on their own stack, and so does the cancel of a
+    task that waits for this one. What the task awaits is left alone, so it wakes exactly when it would have.
     """
+    cancel = task.cancel
 
-    def __init__(self, future: Any, told: Callable[[Canceller | None], None]) -> None:
-        self._future = future
-        self._told = told
-        future._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between futures and tasks
-        self._asyncio_future_blocking = True
+    def stand_in(msg: Any = None) -> bool:
+        if not task.done():
+            told(_canceller(inspect.currentframe()))
+        return cancel(msg)
 
-    def cancel(self, msg: Any = None) -> bool:
-        self._told(_canceller(inspect.currentframe()))
-        return bool(self._future.cancel(msg=msg))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._future, name)
+    setattr(task, "cancel", stand_in)  # noqa: B010 - mypy does not let one assign to a method
+    try:
+        yield
+    finally:
+        if task.cancel is stand_in:
+            delattr(task, "cancel")
 
 
 @types.coroutine
@@ -69,7 +72,7 @@ def tell_cancels(
     told: Callable[[Canceller | None], None],
     given_up: Callable[[], bool] = lambda: False,
 ) -> Generator[Any, Any, Any]:
-    """Await a coroutine, and tell of each cancel that reaches it.
+    """Await a coroutine, and tell of each cancel of its task.
 
     Args:
         coroutine: what to await; it runs in the current task, as if awaited directly.
@@ -80,6 +83,13 @@ def tell_cancels(
     Returns:
         What the coroutine returns; what it raises, passes.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    with _overheard(task, told):
+        return (yield from _drive(coroutine, given_up))
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any], given_up: Callable[[], bool]) -> Generator[Any, Any, Any]:
     steps: Any = coroutine.__await__()
     step, argument = steps.send, None
     while True:
@@ -89,8 +99,6 @@ def tell_cancels(
             return stop.value
         finally:
             argument = None  # an exception that its own traceback holds would live until the next garbage collection
-        if getattr(awaited, "_asyncio_future_blocking", None):
-            awaited = _Awaited(awaited, told)
         try:
             step, argument = steps.send, (yield awaited)
         except GeneratorExit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import aiohttp
@@ -113,6 +114,21 @@ async def test_a_broken_frame_is_an_error_message() -> None:
     assert error.data["exception"].endswith("WebSocketError: Message size 100 exceeds limit 10")
     assert (closed.text, closed.data["code"]) == ("receive() gave CLOSED", 1006)
     assert run.timeline.select("client", "close-received")[0].data["code"] == 1009
+
+
+async def test_a_cancel_reaches_a_handler_that_waits_for_nothing() -> None:
+    """It only yields to the loop, again and again; the library's cancel is heard and named all the same."""
+
+    async def spins(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        while True:  # noqa: ASYNC110 - the bare yield is the point
+            await asyncio.sleep(0)
+
+    run = await labkit.play(spins, on="aiohttp-cancel", fault="reset", messages=())
+    [cancelled] = run.timeline.select("handler", "cancelled")
+    assert cancelled.data == {"by": "RequestHandler.connection_lost (aiohttp)", "package": "aiohttp"}
+    assert (run.verdict.ending, run.verdict.noticed) == ("cancelled", "yes")
 
 
 def test_a_stack_says_what_it_is() -> None:
