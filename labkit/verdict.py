@@ -157,7 +157,9 @@ def _noticed(events: Sequence[Event], marks: _Landmarks) -> Noticed:
     # A cancel by a stranger, or by nobody knows whom, may well be due to the connection.
     after = events[events.index(marks.fault) :]
     by_a_stranger = any(e.kind == "cancelled" and e.data["package"] not in _NOT_THE_LIBRARY for e in after)
-    return "unknown" if by_a_stranger else "no"
+    # What the handler raised tells of a lost connection; whether of this one, nobody saw.
+    by_a_loss = marks.end is not None and marks.end.data.get("loss", False)
+    return "unknown" if by_a_stranger or by_a_loss else "no"
 
 
 def _never_ran(events: Sequence[Event], start: Event | None, accounts: Sequence[Event]) -> tuple[int, ...] | None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from labkit.errors import BadHandler
-from labkit.servers.calls import Call, Host, check_handler, name_of
+from labkit.servers.call_events import Call
+from labkit.servers.calls import Host, check_handler, name_of
 from labkit.timeline import Timeline
 
 
@@ -134,7 +135,7 @@ async def test_a_call_is_recorded_from_its_start_to_its_end(
         "call": 1,
     }
     assert (end.kind, end.text) == ("end", text)
-    assert end.data == {"ending": ending, "exception": exception, "close_code": None, "call": 1}
+    assert end.data == {"ending": ending, "exception": exception, "close_code": None, "loss": False, "call": 1}
     assert host.calls == []
 
 
@@ -158,10 +159,10 @@ class Connection:
 async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() -> None:
     """The library's call of its own method is not the handler's; another task's is. At the end they are taken off."""
     timeline, connection = Timeline(), Connection()
-    call = Call(timeline, 1)
-    call.connect(connection)
-    call.observe("receive", done=lambda result: call.noticed(f"receive() gave {result}"), lost=ConnectionError)
-    call.observe("close", began=call.closing, lost=ConnectionError)
+    call = Call(timeline, 1, ConnectionError)
+    stand_ins = call.connect(connection)
+    stand_ins.observe("receive", done=lambda result: call.noticed(f"receive() gave {result}"))
+    stand_ins.observe("close", began=call.closing)
     assert await connection.receive() == "CLOSED"
     assert [event.kind for event in timeline] == ["notice"]
     assert timeline[0].data == {"how": "receive() gave CLOSED", "exception": None, "code": 1000}

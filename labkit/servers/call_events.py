@@ -1,0 +1,126 @@
+"""One call of the handler, as events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from labkit.servers.cancels import Canceller
+from labkit.servers.losses import losses, raised_on
+from labkit.servers.stand_ins import StandIns
+from labkit.timeline import Timeline
+from labkit.wording import of_exception, of_message
+
+__all__ = ["Call"]
+
+#: The close code of a connection that ended without a Close frame (RFC 6455, section 7.1.5); never on the wire.
+_ABNORMAL = 1006
+
+
+class Call:
+    """One call of the handler, for one connection.
+
+    The lab watches what the library tells the handler through stand-ins for the methods of this one connection; they
+    are taken off when the handler ends.
+
+    Attributes:
+        connection: the library's own connection, once there is one.
+        task: the library's task in which the handler runs.
+        ended: set when the handler has ended.
+        stopping: whether the lab itself is cancelling the handler.
+        given_up: whether the handler has swallowed every cancel, and is to be closed at the next.
+        told: whether the library has told the handler of the connection's end.
+    """
+
+    def __init__(self, timeline: Timeline, number: int, lost: type[Exception]) -> None:
+        self.timeline = timeline
+        self.number = number
+        self.connection: Any = None
+        self.task = asyncio.current_task()
+        self.ended = asyncio.Event()
+        self.stopping = False
+        self.given_up = False
+        self.told = False
+        self._lost = lost
+        self._stand_ins: StandIns | None = None
+
+    def connect(self, connection: Any, by_library: Callable[[], bool] = lambda: False) -> StandIns:
+        """Note the handler's connection.
+
+        Args:
+            connection: the library's own.
+            by_library: whether the running task is one of the library's own.
+
+        Returns:
+            Where to say which of its methods to watch.
+        """
+        self.connection = connection
+        self._stand_ins = StandIns(connection, self._lost, self.noticed, by_library)
+        return self._stand_ins
+
+    def release(self) -> None:
+        """Take the stand-ins off."""
+        if self._stand_ins is not None:
+            self._stand_ins.release()
+
+    def escaped(self, exception: BaseException, library: str) -> bool:
+        """Look at what the handler raised for a lost connection that no stand-in has seen.
+
+        Args:
+            exception: what it raised.
+            library: the library's package.
+
+        Returns:
+            Whether it tells of a lost connection. If it is proved to be this one, that has been recorded.
+        """
+        found = losses(exception, self._lost, library)
+        ours = [loss for loss in found if raised_on(loss, self.connection, library)]
+        if ours and not self.told:
+            self.noticed("the handler raised", ours[0])
+        return bool(found)
+
+    def received(self, data: Any) -> None:
+        """Record a message that the library gave to the handler."""
+        self.timeline.record("handler", "recv", *of_message(data))
+
+    def sent(self, data: Any, opcode: str | None = None) -> None:
+        """Record a message, or a fragment of one, that the handler gives to the library.
+
+        Args:
+            data: the message; what is none, the library will refuse.
+            opcode: the opcode's name, where it is not the one that the type of the data suggests.
+        """
+        if isinstance(data, str | bytes | bytearray | memoryview):
+            text, told = of_message(data if isinstance(data, str) else bytes(data))
+            self.timeline.record("handler", "send", text, told if opcode is None else {**told, "opcode": opcode})
+
+    def closing(self, arguments: dict[str, Any]) -> None:
+        """Record that the handler closes the connection."""
+        code = arguments.get("code", 1000)
+        if isinstance(code, int):
+            self.timeline.record("handler", "close", f"close({int(code)})", {"code": int(code)})
+
+    def closed(self, _: Any = None) -> None:
+        """Record that the closing ended, where the peer had no part in it."""
+        if self.close_code() == _ABNORMAL:
+            self.noticed("close() ended without the peer's Close")
+
+    def noticed(self, how: str, exception: BaseException | None = None) -> None:
+        """Record that the library told the handler of the connection's end."""
+        self.told = True
+        told = None if exception is None else of_exception(exception)
+        text = how if exception is None else f"{how}: {type(exception).__name__}: {exception}"
+        self.timeline.record("handler", "notice", text, {"how": how, "exception": told, "code": self.close_code()})
+
+    def close_code(self) -> int | None:
+        """Read the close code that the handler's own connection reports."""
+        code = getattr(self.connection, "close_code", None)
+        return None if code is None else int(code)
+
+    def cancelled(self, canceller: Canceller | None) -> None:
+        """Record that somebody cancels the handler."""
+        by = "the lab" if self.stopping else canceller.by if canceller else None
+        package = "labkit" if self.stopping else canceller.package if canceller else None
+        text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
+        self.timeline.record("handler", "cancelled", text, {"by": by, "package": package})
