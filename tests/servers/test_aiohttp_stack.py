@@ -131,6 +131,27 @@ async def test_a_cancel_reaches_a_handler_that_waits_for_nothing() -> None:
     assert (run.verdict.ending, run.verdict.noticed) == ("cancelled", "yes")
 
 
+async def test_a_server_that_cannot_listen_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no port is free: what was set up is taken down, and the error passes."""
+    told: list[str] = []
+
+    async def refuses(site: web.TCPSite) -> None:
+        told.append("start")
+        raise OSError("no port is free")
+
+    cleanup = web.AppRunner.cleanup
+
+    async def cleans_up(runner: web.AppRunner) -> None:
+        await cleanup(runner)
+        told.append(f"cleanup, server {runner.server}")
+
+    monkeypatch.setattr(web.TCPSite, "start", refuses)
+    monkeypatch.setattr(web.AppRunner, "cleanup", cleans_up)
+    with pytest.raises(OSError, match="no port is free"):
+        await labkit.play(handlers.aiohttp_echo, on="aiohttp")
+    assert told == ["start", "cleanup, server None"]
+
+
 def test_a_stack_says_what_it_is() -> None:
     """Its name, and the first line of its description without markup."""
     assert repr(labkit.STACKS["aiohttp"]).startswith("<stack aiohttp: aiohttp as web.run_app runs it")
