@@ -86,6 +86,7 @@ class Host:
         self.calls: list[Call] = []
         self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._numbers = itertools.count(1)
+        self._owner = asyncio.current_task()
 
     async def call(
         self, argument: Any, lost: type[Exception] = ConnectionError, prepare: Callable[[Call], Any] | None = None
@@ -98,7 +99,8 @@ class Host:
             prepare: called with the call before the handler starts.
 
         Returns:
-            What the handler returns; what it raises, passes.
+            What the handler returns; what it raises, passes, but for ``SystemExit`` and ``KeyboardInterrupt``: in
+            their place a cancel ends the library's task. An interrupt also cancels whoever made this host.
         """
         call = Call(self.timeline, next(self._numbers), lost)
         self.calls.append(call)
@@ -125,6 +127,14 @@ class Host:
         except asyncio.CancelledError:
             ending = "cancelled"
             raise
+        except (SystemExit, KeyboardInterrupt) as exception:
+            # A task that raises these throws them through the loop at whoever runs it, which ends the process in
+            # production, and here would tear the lab from under the experiment. The library treats a cancel alike:
+            # it closes the connection as for any end of the handler that is no Exception.
+            ending, raised = "raised", exception
+            if isinstance(exception, KeyboardInterrupt) and not self._interrupt(call):
+                raise
+            raise asyncio.CancelledError(of_exception(exception)) from None
         except BaseException as exception:
             ending, raised = "raised", exception
             raise
@@ -144,6 +154,12 @@ class Host:
             self.calls.remove(call)
             call.ended.set()
             del raised  # its traceback holds this frame
+
+    def _interrupt(self, call: Call) -> bool:
+        """Interrupt who hosts, as the interrupt of a cell does: by a cancel, which closes everything on its way."""
+        if self._owner is None or self._owner is call.task:
+            return False
+        return self._owner.cancel("KeyboardInterrupt in the handler")
 
     async def settled(self, timeout: float) -> None:
         """Wait until the library has dealt with the end of its handlers, as when it logs what one has raised.

@@ -106,6 +106,7 @@ def test_a_handler_that_has_been_called_already_is_refused() -> None:
         (ValueError("no"), "raised", "ValueError: no", "raised ValueError: no"),
         (KeyError(), "raised", "KeyError", "raised KeyError"),
         (asyncio.CancelledError(), "cancelled", None, "cancelled"),
+        (KeyboardInterrupt(), "raised", "KeyboardInterrupt", "raised KeyboardInterrupt"),
     ],
 )
 async def test_a_call_is_recorded_from_its_start_to_its_end(
