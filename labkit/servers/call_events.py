@@ -43,7 +43,7 @@ class Call:
         self.given_up = False
         self.told = False
         self._lost = lost
-        self._stand_ins: StandIns | None = None
+        self._stand_ins: list[StandIns] = []
 
     def connect(self, connection: Any, by_library: Callable[[], bool] = lambda: False) -> StandIns:
         """Note the handler's connection.
@@ -56,13 +56,13 @@ class Call:
             Where to say which of its methods to watch.
         """
         self.connection = connection
-        self._stand_ins = StandIns(connection, self._lost, self.noticed, by_library)
-        return self._stand_ins
+        self._stand_ins.append(StandIns(connection, self._lost, self.noticed, by_library))
+        return self._stand_ins[-1]
 
     def release(self) -> None:
         """Take the stand-ins off."""
-        if self._stand_ins is not None:
-            self._stand_ins.release()
+        for stand_ins in self._stand_ins:
+            stand_ins.release()
 
     def escaped(self, exception: BaseException, library: str) -> bool:
         """Look at what the handler raised for a lost connection that no stand-in has seen.

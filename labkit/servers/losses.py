@@ -28,7 +28,7 @@ def raised_on(exception: BaseException, connection: Any, library: str) -> bool:
     """Tell whether an exception passed through one of the library's methods of this very connection."""
     # The library's frames alone: to ask others for their variables would keep alive what they hold.
     frames = (frame for frame, _ in traceback.walk_tb(exception.__traceback__) if _package(frame) == library)
-    return any(frame.f_locals.get("self") is connection for frame in frames)
+    return connection is not None and any(frame.f_locals.get("self") is connection for frame in frames)
 
 
 def _with_origins(exception: BaseException) -> Iterator[BaseException]:

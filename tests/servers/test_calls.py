@@ -176,3 +176,13 @@ async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() 
     assert set(vars(connection)) == {"close_code"}
     await connection.close()
     assert len(timeline) == 3
+
+
+async def test_every_stand_in_is_taken_off() -> None:
+    """Also those of a connection before the last, where a handler made two."""
+    call, connections = Call(Timeline(), 1, ConnectionError), (Connection(), Connection())
+    for connection in connections:
+        call.connect(connection).observe("close")
+        assert "close" in vars(connection)
+    call.release()
+    assert [set(vars(connection)) for connection in connections] == [{"close_code"}] * 2
