@@ -87,14 +87,15 @@ def judge(timeline: Timeline) -> Verdict:
     stop = _first(everything, "loop", "stop")
     events = everything if stop is None else everything[: everything.index(stop)]
     fault = _first(events, "wire", "fault")
+    start = _first(events, "handler", "start")
     marks = _Landmarks(
-        start=_first(events, "handler", "start"),
+        start=start,
         fault=fault,
-        notice=_notice(events, fault),
+        notice=_notice(events, start, fault),
         end=_first(events, "handler", "end"),
         stop=stop,
     )
-    start, end, notice = marks.start, marks.end, marks.notice
+    end, notice = marks.end, marks.notice
 
     ending: Ending = "unknown" if start is None else "running" if end is None else end.data["ending"]
     noticed = _noticed(events, marks)
@@ -143,13 +144,16 @@ def _first(events: Sequence[Event], lane: str, *kinds: str) -> Event | None:
     return next((event for event in events if event.lane == lane and event.kind in kinds), None)
 
 
-def _notice(events: Sequence[Event], fault: Event | None) -> Event | None:
+def _library(start: Event | None) -> str | None:
+    """The package of the library that serves, from its name and version."""
+    return None if start is None else str(start.data["library"]).partition(" ")[0]
+
+
+def _notice(events: Sequence[Event], start: Event | None, fault: Event | None) -> Event | None:
     if fault is None:
         return None
     for event in events[events.index(fault) :]:
-        told = event.kind == "notice" or (
-            event.kind == "cancelled" and event.data["package"] not in {None, *_NOT_THE_LIBRARY}
-        )
+        told = event.kind == "notice" or (event.kind == "cancelled" and event.data["package"] == _library(start))
         if event.lane == "handler" and told:
             return event
     return None
@@ -160,8 +164,12 @@ def _noticed(events: Sequence[Event], marks: _Landmarks) -> Noticed:
         return "yes"
     if marks.start is None or marks.fault is None or marks.ended_before_the_fault:
         return "unknown"
-    by_nobody_knows = any(event.kind == "cancelled" and event.data["package"] is None for event in events)
-    return "unknown" if by_nobody_knows else "no"
+    # A cancel by a stranger, or by nobody knows whom, may well be due to the connection.
+    after = events[events.index(marks.fault) :]
+    by_a_stranger = any(e.kind == "cancelled" and e.data["package"] not in _NOT_THE_LIBRARY for e in after)
+    # What the handler raised tells of a lost connection; whether of this one, nobody saw.
+    by_a_loss = marks.end is not None and marks.end.data.get("loss", False)
+    return "unknown" if by_a_stranger or by_a_loss else "no"
 
 
 def _never_ran(events: Sequence[Event], start: Event | None, accounts: Sequence[Event]) -> tuple[int, ...] | None:
@@ -247,8 +255,9 @@ def _ending_told(events: Sequence[Event], marks: _Landmarks, noticed: Noticed) -
         what = f"{fault.text}: the handler never started" if fault else "The handler never started"
         if _client_told(events, _client(events)):
             return what  # the client's own words follow
-        refused = _first(events, "client", "refused")
-        return f"{what}: {refused.text if refused else 'nobody answered the client'}"
+        if (refused := _first(events, "client", "refused")) is not None:
+            return f"{what}: {refused.text}"
+        return f"{what}: nobody answered the client" if _first(events, "client", "connect") else what
     who = f"{start.data['handler']} on {start.data['stack']}"
     if end is None:
         after = "" if stop is None else f" {_seconds(stop.at - (fault or start).at)} later"
@@ -280,7 +289,7 @@ def _wrong_library(events: Sequence[Event], start: Event | None, end: Event | No
     got_on = any(event.lane == "handler" and event.kind in {"recv", "send", "notice"} for event in events)
     if got_on or not re.match(r"(AttributeError|TypeError)\b", exception) or not re.search(rf"\b{given}\b", exception):
         return ""
-    library = start.data["library"].partition(" ")[0]
+    library = _library(start)
     other = "websockets" if library == "aiohttp" else "aiohttp"
     return f" {library} calls a handler with a {given}; this one expects something else: is it written for {other}?"
 

@@ -54,7 +54,7 @@ def test_its_links_lead_somewhere() -> None:
 
 def test_its_names_exist() -> None:
     """Every fault, stack, public name and command that it mentions exists, and every fault is mentioned."""
-    mentioned = set(re.findall(r"`([a-z][a-z-]+)`", README))
+    mentioned = set(re.findall(r"`([a-z][a-z0-9-]+)`", README))
     assert set(labkit.FAULTS) | set(labkit.STACKS) <= mentioned
     assert all(hasattr(labkit, name) for name in re.findall(r"labkit\.([A-Za-z_]+)", README))
     makefile = (ROOT / "Makefile").read_text("utf-8")

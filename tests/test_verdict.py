@@ -55,7 +55,7 @@ def test_a_handler_that_is_told_and_returns() -> None:
 
 @pytest.mark.parametrize(
     ("package", "noticed"),
-    [("aiohttp", "yes"), ("asyncio", "no"), ("labkit", "no"), (None, "unknown")],
+    [("aiohttp", "yes"), ("asyncio", "no"), ("labkit", "no"), ("mine", "unknown"), (None, "unknown")],
 )
 def test_a_cancel_is_a_notice_if_the_library_did_it(package: str | None, noticed: str) -> None:
     """A timeout of the handler's own says nothing of the connection; a stranger's cancel leaves it unknown."""
@@ -70,6 +70,19 @@ def test_a_cancel_is_a_notice_if_the_library_did_it(package: str | None, noticed
     assert verdict.noticed == noticed
     assert verdict.ending == "cancelled"
     assert ("whom is unknown" in verdict.sentence) is (package is None)
+
+
+def test_a_strangers_cancel_before_the_fault_is_not_of_it() -> None:
+    """The handler lived through it: what the fault did is known."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("handler", "cancelled", {"by": None, "package": None}),
+            ("wire", "fault", {"fault": "fin"}, "fin"),
+            ("handler", "end", end(), "returned"),
+        )
+    )
+    assert verdict.noticed == "no"
 
 
 def test_a_handler_that_is_still_running() -> None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from labkit.clock import scaled
-from labkit.servers.call import Call
+from labkit.servers.call_events import Call
 from labkit.servers.calls import Host
 from labkit.servers.stack import RunningServer, Stack
 
@@ -49,7 +49,7 @@ class Aiohttp(Stack):
         from aiohttp import web
 
         async def call(request: web.Request) -> web.StreamResponse:
-            response: web.StreamResponse = await host.call(request, _call.set)
+            response: web.StreamResponse = await host.call(request, ConnectionError, _call.set)
             return response
 
         app = web.Application()
@@ -116,11 +116,17 @@ async def _observe(_: web.Request, response: web.StreamResponse) -> None:
         elif kind is web.WSMsgType.ERROR:
             call.noticed("receive() gave ERROR", message.data)
 
-    call.connect(response)
-    call.observe("receive", done=received, lost=ConnectionError)
+    def sends_frame(arguments: dict[str, Any]) -> None:
+        opcode = arguments["opcode"]
+        if opcode in {web.WSMsgType.TEXT, web.WSMsgType.BINARY}:
+            call.sent(arguments["message"], web.WSMsgType(opcode).name)
+
+    stand_ins = call.connect(response)
+    stand_ins.observe("receive", done=received)
+    # The methods for JSON, `receive_str`, `async for` and `write_eof` lead through these.
     for name in ("send_str", "send_bytes"):
-        call.observe(name, began=call.sent, lost=ConnectionError)
-    for name in ("send_frame", "ping", "pong"):
-        if hasattr(response, name):  # send_frame came with aiohttp 3.11
-            call.observe(name, lost=ConnectionError)
-    call.observe("close", began=call.closing, done=lambda _: call.closed(), lost=ConnectionError)
+        stand_ins.observe(name, began=lambda arguments: call.sent(arguments["data"]))
+    stand_ins.observe("send_frame", began=sends_frame)
+    for name in ("ping", "pong", "drain"):
+        stand_ins.observe(name)
+    stand_ins.observe("close", began=call.closing, done=call.closed)

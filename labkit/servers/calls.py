@@ -1,4 +1,4 @@
-"""Calling a handler: checked beforehand, and recorded from its start to its end."""
+"""A handler's call: checked beforehand, and its life recorded."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from weakref import WeakSet
 
-from labkit.clock import scaled
+from labkit.clock import scaled, timeout
 from labkit.errors import BadHandler
 from labkit.lines import original
-from labkit.servers.call import Call
+from labkit.servers.call_events import Call
 from labkit.servers.cancels import tell_cancels
 from labkit.servers.capture import flush
 from labkit.timeline import Timeline
 from labkit.wording import of_exception
 
-__all__ = ["Call", "Handler", "Host", "check_handler", "name_of"]
+__all__ = ["Handler", "Host", "check_handler", "name_of"]
 
 Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
@@ -86,18 +86,23 @@ class Host:
         self.calls: list[Call] = []
         self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._numbers = itertools.count(1)
+        self._owner = asyncio.current_task()
 
-    async def call(self, argument: Any, prepare: Callable[[Call], Any] | None = None) -> Any:
+    async def call(
+        self, argument: Any, lost: type[Exception] = ConnectionError, prepare: Callable[[Call], Any] | None = None
+    ) -> Any:
         """Run the handler in the current task, exactly as the library would.
 
         Args:
             argument: what the library calls the handler with.
+            lost: the exceptions by which the library tells that a connection is over.
             prepare: called with the call before the handler starts.
 
         Returns:
-            What the handler returns; what it raises, passes.
+            What the handler returns; what it raises, passes, but for ``SystemExit`` and ``KeyboardInterrupt``: in
+            their place a cancel ends the library's task. An interrupt also cancels whoever made this host.
         """
-        call = Call(self.timeline, next(self._numbers))
+        call = Call(self.timeline, next(self._numbers), lost)
         self.calls.append(call)
         if call.task is not None:
             self._tasks.add(call.task)
@@ -128,27 +133,30 @@ class Host:
         except asyncio.CancelledError:
             ending = "cancelled"
             raise
-        except SystemExit as exception:
-            # Outside the lab it would go through the loop and end the server's process; here the call ends, the loop
-            # goes on, and the sentence says so.
+        except (SystemExit, KeyboardInterrupt) as exception:
+            # A task that raises these throws them through the loop at whoever runs it, which ends the process in
+            # production, and here would tear the lab from under the experiment. The library treats a cancel alike:
+            # it closes the connection as for any end of the handler that is no Exception.
             ending, raised = "raised", exception
-            message = "SystemExit in a handler, which ends the server's process outside the lab"
-            self.timeline.record(
-                "loop", "exception", message, {"message": message, "exception": of_exception(exception)}
-            )
-            raise asyncio.CancelledError from None
+            if isinstance(exception, KeyboardInterrupt) and not self._interrupt(call):
+                raise
+            if isinstance(exception, SystemExit):
+                message = "SystemExit in a handler, which ends the server's process outside the lab"
+                told = {"message": message, "exception": of_exception(exception)}
+                self.timeline.record("loop", "exception", message, told)
+            raise asyncio.CancelledError(of_exception(exception)) from None
         except BaseException as exception:
             ending, raised = "raised", exception
             raise
         finally:
-            if raised is not None:
-                call.ended_with(raised)
             call.release()
             flush(self.timeline)
+            library = self.library.partition(" ")[0]
             data = {
                 "ending": ending,
                 "exception": None if raised is None else of_exception(raised),
                 "close_code": call.close_code(),
+                "loss": raised is not None and call.escaped(raised, library),
                 "call": call.number,
             }
             text = ending if raised is None else f"raised {type(raised).__name__}: {raised}".removesuffix(": ")
@@ -158,15 +166,23 @@ class Host:
             call.ended.set()
             del raised  # its traceback holds this frame
 
-    async def settled(self, timeout: float) -> None:
+    def _interrupt(self, call: Call) -> bool:
+        """Interrupt who hosts, as the interrupt of a cell does: by a cancel, which closes everything on its way."""
+        if self._owner is None or self._owner is call.task:
+            return False
+        return self._owner.cancel("KeyboardInterrupt in the handler")
+
+    async def settled(self, limit: float) -> None:
         """Wait until the library has dealt with the end of its handlers, as when it logs what one has raised.
 
         Args:
-            timeout: seconds to wait at most.
+            limit: seconds to wait at most.
         """
         pending = {task for task in self._tasks if not task.done()} - {asyncio.current_task()}
         if pending:
-            await asyncio.wait(pending, timeout=timeout)
+            with contextlib.suppress(TimeoutError):
+                async with timeout(limit):
+                    await asyncio.wait(pending)
         # aiohttp's handler has a task of its own inside the connection's, which goes on in the loop's next turns.
         for _ in range(3):
             await asyncio.sleep(0)
@@ -189,11 +205,8 @@ class Host:
         Args:
             exception: what is raised.
         """
-        told = of_exception(exception)
         for call in list(self.calls):
-            self.timeline.record("handler", "error", f"the fault raises {told}", {"exception": told})
-            call.error = exception
-            call.cancel("the fault")
+            call.throw(exception)
 
     async def stop(self) -> None:
         """Cancel every handler that still runs.
@@ -205,6 +218,7 @@ class Host:
             if not running:
                 return
             for call in running:
+                call.stopping = True
                 if attempt == _TRIES:
                     call.given_up = True
                     text = f"handler {name_of(self.handler)!r}, which swallowed {_TRIES} cancels"
@@ -212,6 +226,6 @@ class Host:
                     self.timeline.record("loop", "leaked", text, data)
                 call.cancel("the lab")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(scaled(_WAIT)):
+                async with timeout(scaled(_WAIT)):
                     for call in running:
                         await call.ended.wait()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -43,25 +44,26 @@ def _canceller(frame: FrameType | None) -> Canceller | None:
     return None
 
 
-class _Awaited:
-    """A future as the task sees it, so that its ``cancel`` can be overheard.
+@contextmanager
+def _overheard(task: asyncio.Task[Any], told: Callable[[Canceller | None], None]) -> Iterator[None]:
+    """Overhear ``task.cancel()``, whether the task waits for a future, has only yielded, or runs.
 
-    ``Task.cancel()`` calls ``cancel()`` on whatever the task waits for, at once and on the caller's stack. All else
-    goes to the future itself, so the task wakes exactly when it would have.
+    A stand-in on this one task: whoever cancels calls it, at once and on their own stack, and so does the cancel of a
+    task that waits for this one. What the task awaits is left alone, so it wakes exactly when it would have.
     """
+    cancel = task.cancel
 
-    def __init__(self, future: Any, told: Callable[[Canceller | None], None]) -> None:
-        self._future = future
-        self._told = told
-        future._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between futures and tasks
-        self._asyncio_future_blocking = True
+    def stand_in(msg: Any = None) -> bool:
+        if not task.done():
+            told(_canceller(inspect.currentframe()))
+        return cancel(msg)
 
-    def cancel(self, msg: Any = None) -> bool:
-        self._told(_canceller(inspect.currentframe()))
-        return bool(self._future.cancel(msg=msg))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._future, name)
+    setattr(task, "cancel", stand_in)  # noqa: B010 - mypy does not let one assign to a method
+    try:
+        yield
+    finally:
+        if task.cancel is stand_in:
+            delattr(task, "cancel")
 
 
 @types.coroutine
@@ -73,7 +75,7 @@ def tell_cancels(
     waits: Callable[[], None] = lambda: None,
     raised: Callable[[BaseException], BaseException] = lambda exception: exception,
 ) -> Generator[Any, Any, Any]:
-    """Await a coroutine, and tell of each cancel that reaches it.
+    """Await a coroutine, and tell of each cancel of its task.
 
     Args:
         coroutine: what to await; it runs in the current task, as if awaited directly.
@@ -86,16 +88,20 @@ def tell_cancels(
     Returns:
         What the coroutine returns; what it raises, passes.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    with _overheard(task, told):
+        return (yield from _drive(coroutine, given_up, waits, raised))
+
+
+def _drive(
+    coroutine: Coroutine[Any, Any, Any],
+    given_up: Callable[[], bool],
+    waits: Callable[[], None],
+    raised: Callable[[BaseException], BaseException],
+) -> Generator[Any, Any, Any]:
     steps: Any = coroutine.__await__()
     step, argument = steps.send, None
-    task = asyncio.current_task()
-    heard = False
-
-    def hear(canceller: Canceller | None) -> None:
-        nonlocal heard
-        heard = True
-        told(canceller)
-
     while True:
         try:
             awaited = step(argument)
@@ -103,10 +109,6 @@ def tell_cancels(
             return stop.value
         finally:
             argument = None  # an exception that its own traceback holds would live until the next garbage collection
-        # A task that awaits itself is left to asyncio, which refuses that.
-        if getattr(awaited, "_asyncio_future_blocking", None) and awaited is not task:
-            awaited = _Awaited(awaited, hear)
-        heard, cancels = False, task.cancelling() if task is not None else 0
         waits()
         try:
             step, argument = steps.send, (yield awaited)
@@ -117,7 +119,4 @@ def tell_cancels(
             if given_up():
                 steps.close()
                 raise
-            # A cancel finds nothing to cancel where the task only yields, or is about to wake anyway.
-            if not heard and task is not None and task.cancelling() > cancels:
-                told(None)
             step, argument = steps.throw, raised(exception)

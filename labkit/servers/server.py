@@ -49,13 +49,13 @@ class Server:
         """The methods of their connections in which the handlers are now, such as ``"send()"``."""
         return [method for call in list(self._host.calls) for method in list(call.inside)]
 
-    async def settled(self, timeout: float) -> None:
+    async def settled(self, limit: float) -> None:
         """Wait until the library has dealt with the end of its handlers.
 
         Args:
-            timeout: seconds to wait at most.
+            limit: seconds to wait at most.
         """
-        await self._at_home(self._host.settled(timeout))
+        await self._at_home(self._host.settled(limit))
 
     async def stop_handlers(self) -> None:
         """Cancel the handlers that still run; one that refuses is recorded as leaked."""

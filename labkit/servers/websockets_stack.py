@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from labkit.clock import scaled
-from labkit.servers.call import Call
+from labkit.servers.call_events import Call
 from labkit.servers.calls import Host
 from labkit.servers.stack import RunningServer, Stack
+from labkit.servers.stand_ins import overheard
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server, ServerConnection
@@ -43,12 +44,13 @@ class Websockets(Stack):
     async def start(self, host: Host, options: Mapping[str, Any]) -> RunningServer:
         """Start ``serve``."""
         from websockets.asyncio.server import serve
+        from websockets.exceptions import ConnectionClosed
 
         connections: WeakSet[ServerConnection] = WeakSet()
 
         async def call(websocket: ServerConnection) -> None:
             connections.add(websocket)
-            await host.call(websocket, lambda call: _observe(call, websocket))
+            await host.call(websocket, ConnectionClosed, lambda call: _observe(call, websocket))
 
         server = await serve(call, "127.0.0.1", 0, **options)
         return _Running(server, connections, "wss" if options.get("ssl") else "ws")
@@ -81,22 +83,22 @@ class _Running(RunningServer):
 
 def _observe(call: Call, websocket: ServerConnection) -> None:
     """Watch what the library tells the handler, on the handler's own connection."""
-    from websockets.exceptions import ConnectionClosed
-    from websockets.protocol import State
 
-    def is_loss(exception: BaseException) -> bool:
-        # The exception does not tell of which connection it is, and a handler may have others.
-        return isinstance(exception, ConnectionClosed) and websocket.state is not State.OPEN
+    def by_keepalive() -> bool:
+        return asyncio.current_task() is getattr(websocket, "keepalive_task", None)
 
-    def streamed(parts: list[str | bytes]) -> None:
-        empty: Any = "" if parts and isinstance(parts[0], str) else b""
-        call.received(empty.join(parts))
+    def sends(arguments: dict[str, Any]) -> None:
+        message, text = arguments["message"], arguments.get("text")
+        opcode = None if text is None else "TEXT" if text else "BINARY"
+        call.sent(message, opcode)
+        if not isinstance(message, str | bytes | bytearray | memoryview):
+            arguments["message"] = overheard(message, lambda fragment: call.sent(fragment, opcode))
 
-    call.connect(websocket, is_loss)
-    call.observe("recv", done=call.received, lost=ConnectionClosed)
-    call.observe_stream("recv_streaming", done=streamed, lost=ConnectionClosed)
-    call.observe("send", began=call.sent, lost=ConnectionClosed)
-    for name in ("ping", "pong"):
-        call.observe(name, lost=ConnectionClosed)
-    call.observe("close", began=call.closing, done=lambda _: call.closed(), lost=ConnectionClosed)
-    call.observe("wait_closed", done=lambda _: call.noticed("wait_closed() returned"), lost=ConnectionClosed)
+    stand_ins = call.connect(websocket, by_keepalive)
+    stand_ins.observe("recv", done=call.received)  # `async for` leads through it
+    stand_ins.observe_stream("recv_streaming", done=call.received)
+    stand_ins.observe("send", began=sends)
+    stand_ins.observe("ping", done=lambda pong: stand_ins.overhear("the pong of ping()", pong))
+    stand_ins.observe("pong")
+    stand_ins.observe("close", began=call.closing, done=call.closed)
+    stand_ins.observe("wait_closed", done=lambda _: call.noticed("wait_closed() returned"))

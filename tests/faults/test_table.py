@@ -78,7 +78,7 @@ async def test_the_echo_handler(fault: str, on: str, ending: str, close_code: in
     patience = 0.3 if ending == "running" else 10.0
     run = await labkit.play(handlers.echo(on), on=on, fault=KNOBS.get(fault, fault), patience=patience)
     verdict = run.verdict
-    raised = (verdict.exception or "").rpartition(".")[2].partition(":")[0]
+    raised = (verdict.exception or "").partition(":")[0].rpartition(".")[2]
     told = raised if verdict.ending == "raised" else verdict.ending
     assert (told, verdict.close_code) == (ending, close_code), run
     assert verdict.noticed == ("no" if ending == "running" or fault in IN_ORDER else "yes"), run

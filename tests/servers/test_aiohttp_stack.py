@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import aiohttp
@@ -113,6 +114,42 @@ async def test_a_broken_frame_is_an_error_message() -> None:
     assert error.data["exception"].endswith("WebSocketError: Message size 100 exceeds limit 10")
     assert (closed.text, closed.data["code"]) == ("receive() gave CLOSED", 1006)
     assert run.timeline.select("client", "close-received")[0].data["code"] == 1009
+
+
+async def test_a_cancel_reaches_a_handler_that_waits_for_nothing() -> None:
+    """It only yields to the loop, again and again; the library's cancel is heard and named all the same."""
+
+    async def spins(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        while True:  # noqa: ASYNC110 - the bare yield is the point
+            await asyncio.sleep(0)
+
+    run = await labkit.play(spins, on="aiohttp-cancel", fault="reset", messages=())
+    [cancelled] = run.timeline.select("handler", "cancelled")
+    assert cancelled.data == {"by": "RequestHandler.connection_lost (aiohttp)", "package": "aiohttp"}
+    assert (run.verdict.ending, run.verdict.noticed) == ("cancelled", "yes")
+
+
+async def test_a_server_that_cannot_listen_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no port is free: what was set up is taken down, and the error passes."""
+    told: list[str] = []
+
+    async def refuses(site: web.TCPSite) -> None:
+        told.append("start")
+        raise OSError("no port is free")
+
+    cleanup = web.AppRunner.cleanup
+
+    async def cleans_up(runner: web.AppRunner) -> None:
+        await cleanup(runner)
+        told.append(f"cleanup, server {runner.server}")
+
+    monkeypatch.setattr(web.TCPSite, "start", refuses)
+    monkeypatch.setattr(web.AppRunner, "cleanup", cleans_up)
+    with pytest.raises(OSError, match="no port is free"):
+        await labkit.play(handlers.aiohttp_echo, on="aiohttp")
+    assert told == ["start", "cleanup, server None"]
 
 
 def test_a_stack_says_what_it_is() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from labkit.errors import BadHandler
-from labkit.servers.calls import Call, Host, check_handler, name_of
+from labkit.servers.call_events import Call
+from labkit.servers.calls import Host, check_handler, name_of
 from labkit.timeline import Timeline
 
 
@@ -105,6 +106,7 @@ def test_a_handler_that_has_been_called_already_is_refused() -> None:
         (ValueError("no"), "raised", "ValueError: no", "raised ValueError: no"),
         (KeyError(), "raised", "KeyError", "raised KeyError"),
         (asyncio.CancelledError(), "cancelled", None, "cancelled"),
+        (KeyboardInterrupt(), "raised", "KeyboardInterrupt", "raised KeyboardInterrupt"),
     ],
 )
 async def test_a_call_is_recorded_from_its_start_to_its_end(
@@ -134,7 +136,7 @@ async def test_a_call_is_recorded_from_its_start_to_its_end(
         "call": 1,
     }
     assert (end.kind, end.text) == ("end", text)
-    assert end.data == {"ending": ending, "exception": exception, "close_code": None, "call": 1}
+    assert end.data == {"ending": ending, "exception": exception, "close_code": None, "loss": False, "call": 1}
     assert host.calls == []
 
 
@@ -158,10 +160,10 @@ class Connection:
 async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() -> None:
     """The library's call of its own method is not the handler's; another task's is. At the end they are taken off."""
     timeline, connection = Timeline(), Connection()
-    call = Call(timeline, 1)
-    call.connect(connection)
-    call.observe("receive", done=lambda result: call.noticed(f"receive() gave {result}"), lost=ConnectionError)
-    call.observe("close", began=call.closing, lost=ConnectionError)
+    call = Call(timeline, 1, ConnectionError)
+    stand_ins = call.connect(connection)
+    stand_ins.observe("receive", done=lambda result: call.noticed(f"receive() gave {result}"))
+    stand_ins.observe("close", began=call.closing)
     assert await connection.receive() == "CLOSED"
     assert [event.kind for event in timeline] == ["notice"]
     assert timeline[0].data == {"how": "receive() gave CLOSED", "exception": None, "code": 1000}
@@ -174,3 +176,13 @@ async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() 
     assert set(vars(connection)) == {"close_code"}
     await connection.close()
     assert len(timeline) == 3
+
+
+async def test_every_stand_in_is_taken_off() -> None:
+    """Also those of a connection before the last, where a handler made two."""
+    call, connections = Call(Timeline(), 1, ConnectionError), (Connection(), Connection())
+    for connection in connections:
+        call.connect(connection).observe("close")
+        assert "close" in vars(connection)
+    call.release()
+    assert [set(vars(connection)) for connection in connections] == [{"close_code"}] * 2

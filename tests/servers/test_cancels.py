@@ -94,8 +94,12 @@ async def test_a_timeout_is_asyncios() -> None:
     assert ear.heard == ["Timeout._on_timeout (asyncio)"]
 
 
-async def test_who_cannot_be_known_is_unknown() -> None:
-    """A cancel that strikes before the task waits is delivered by the loop: nobody is on the stack."""
+async def test_a_cancel_is_heard_wherever_the_task_stands() -> None:
+    """At a bare yield, where it waits for no future, and at its own hands, where it runs."""
+
+    async def spins() -> None:
+        while True:  # noqa: ASYNC110 - the bare yield is the point
+            await asyncio.sleep(0)
 
     async def cancels_itself() -> None:
         task = asyncio.current_task()
@@ -104,10 +108,45 @@ async def test_who_cannot_be_known_is_unknown() -> None:
         await asyncio.Event().wait()
 
     ear = Ear()
-    task = asyncio.ensure_future(ear.run(cancels_itself()))
+    task = asyncio.ensure_future(ear.run(spins()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    task.cancel()
+    itself = asyncio.ensure_future(ear.run(cancels_itself()))
+    await asyncio.wait([task, itself])
+    assert task.cancelled()
+    assert itself.cancelled()
+    heard = [by and by.removeprefix("test_a_cancel_is_heard_wherever_the_task_stands") for by in ear.heard]
+    assert heard == [" (tests)", " (tests)", ".cancels_itself (tests)"]
+
+
+async def test_who_cannot_be_known_is_unknown() -> None:
+    """A cancel that the loop calls: nobody is on the stack."""
+    ear = Ear()
+    task = asyncio.ensure_future(ear.run(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(task.cancel)
     await asyncio.wait([task])
     assert task.cancelled()
     assert ear.heard == [None]
+
+
+async def test_afterwards_the_task_is_as_before() -> None:
+    """Nobody listens any more to a task whose coroutine has ended."""
+    ear = Ear()
+
+    async def goes_on() -> None:
+        await ear.run(asyncio.sleep(0))
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(goes_on())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert task.cancel.__self__ is task  # type: ignore[attr-defined]
+    task.cancel()
+    await asyncio.wait([task])
+    assert ear.heard == []
 
 
 # What people await in handlers. Each says what it lives through; the test compares that with and without the lab.
@@ -222,6 +261,16 @@ async def awaits_what_is_no_future(log: Log) -> None:
     await asyncio.Event().wait()
 
 
+async def awaits_itself(log: Log) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        await task
+    except RuntimeError as error:
+        log.append(str(error).partition(":")[0])
+    await asyncio.Event().wait()
+
+
 WAYS = [
     swallows,
     shields,
@@ -233,6 +282,7 @@ WAYS = [
     waits_for_a_condition,
     yields,
     awaits_what_is_no_future,
+    awaits_itself,
 ]
 
 

@@ -118,6 +118,64 @@ async def test_leaving_the_block_stops_the_handlers() -> None:
     await kept[0].wait_closed()
 
 
+async def first_message(given: Any) -> None:
+    """Wait for one, on either library's connection."""
+    if isinstance(given, web.Request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(given)
+        await ws.receive()
+    else:
+        await given.recv()
+
+
+@pytest.mark.parametrize("leaves", [SystemExit(3), web.GracefulExit()], ids=repr)
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_a_handler_that_leaves_the_program_leaves_the_lab_alive(on: str, leaves: SystemExit) -> None:
+    """The library ends the connection as it does in production; what would end the process is told."""
+
+    async def quits(given: Any) -> None:
+        await first_message(given)
+        raise leaves
+
+    run = await labkit.play(quits, on=on, fault=None)
+    assert (run.verdict.ending, run.verdict.leaked) == ("raised", ())
+    [complaint] = run.verdict.complaints
+    assert complaint == "SystemExit in a handler, which ends the server's process outside the lab"
+    assert type(leaves).__name__ in str(run.verdict.exception)
+    [ended] = run.timeline.select("client", "ended", "close-received")[:1]
+    assert (ended.kind == "close-received") is (on == "websockets")
+    assert ended.at < run.timeline.select("loop", "stop")[0].at
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+async def test_an_interrupt_in_a_handler_interrupts_the_lab(on: str) -> None:
+    """Somebody wants it to end: whoever plays is cancelled, and everything is closed."""
+
+    async def interrupted(given: Any) -> None:
+        await first_message(given)
+        raise KeyboardInterrupt
+
+    play = asyncio.ensure_future(labkit.play(interrupted, on=on, fault="reset", patience=1000))
+    await asyncio.wait([play])
+    assert play.cancelled()
+
+    timeline = labkit.Timeline()
+
+    async def hosts() -> None:
+        async with (
+            labkit.host(interrupted, on=on, timeline=timeline) as server,
+            websockets.connect(server.url, proxy=None) as ws,
+        ):
+            await ws.send("hello")
+            await asyncio.Event().wait()
+
+    hosting = asyncio.ensure_future(hosts())
+    await asyncio.wait([hosting])
+    assert hosting.cancelled()
+    [end] = timeline.select("handler", "end")
+    assert end.data["exception"] == "KeyboardInterrupt"
+
+
 async def test_the_loop_wakes_now_and_then() -> None:
     """So that an interrupt is heard which a signal handler passes on by call_soon; and it ends with the block."""
     loop = asyncio.get_running_loop()
