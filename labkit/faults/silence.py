@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from labkit.checks import check_choice
+from labkit.clock import scaled
 from labkit.faults.fault import Fault, Scene
 from labkit.timeline import Event
 
@@ -27,6 +28,9 @@ _MESSAGE: Final = "nobody reads this " * 30_000
 #: How often: more than fits into the buffers on the way there and back.
 _MOST: Final = 40
 
+#: Seconds in which a server that is only slow reads on.
+_SETTLE: Final = 0.25
+
 
 def source_of(direction: Direction) -> Literal["both", "client", "server"]:
     """Tell whose bytes travel in a direction."""
@@ -37,7 +41,8 @@ def source_of(direction: Direction) -> Literal["both", "client", "server"]:
 class Blackhole(Fault, name="blackhole", family="silence"):
     """The network swallows everything.
 
-    On the wire: bytes, FIN and RST that are sent never arrive, and nobody says so.
+    On the wire: bytes, FIN and RST that are sent never arrive, and nobody says so. The client says its messages once
+    more, so that something is lost.
     In life: a cable is pulled, a phone leaves the Wi-Fi, a firewall or a NAT forgets the connection and drops its
     packets, a virtual machine is moved.
     Look for: nobody is told anything, for ever; only a ping that stays without an answer tells.
@@ -52,8 +57,10 @@ class Blackhole(Fault, name="blackhole", family="silence"):
         check_choice("direction", self.direction, get_args(Direction))
 
     async def strike(self, scene: Scene) -> None:
-        """Lose what comes from now on."""
+        """Lose what comes from now on, and have the client talk into the void."""
         scene.wire.blackhole(source_of(self.direction))
+        for message in scene.messages:
+            scene.client.send(message)
 
 
 @dataclass(frozen=True)
@@ -71,20 +78,19 @@ class StalledReader(Fault, name="stalled-reader", family="silence"):
 
         A server that only reads never comes to that; then there are as many messages as would fill every buffer.
         """
-        timeline, start = scene.timeline, len(scene.timeline)
+        timeline = scene.timeline
         scene.wire.stall("server")
+        full = False
         for _ in range(_MOST):
             before = len(timeline)
             scene.client.send(_MESSAGE)
-            passed = await timeline.until(_passes_or_is_full, scene.patience, start=before)
-            if passed is None or passed.kind != "frame" or any(_is_full(event) for event in list(timeline)[start:]):
+            # The wire may be full for a moment, while the server is only slow: it is stuck when no message passes.
+            passed = await timeline.until(_passes, scaled(_SETTLE) if full else scene.patience, start=before)
+            full = bool(timeline.select("wire", "full"))
+            if passed is None or passed.lane == "client":
                 return
 
 
-def _is_full(event: Event) -> bool:
-    return event.kind == "full" and event.data["side"] == "server"
-
-
-def _passes_or_is_full(event: Event) -> bool:
-    passes = event.kind == "frame" and event.data["source"] == "client"
-    return passes or _is_full(event) or event.kind in {"end", "ended", "exit", "closed"}
+def _passes(event: Event) -> bool:
+    frame = event.kind == "frame" and (event.data["source"], event.data["opcode"]) == ("client", "TEXT")
+    return frame or event.kind in {"ended", "exit"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from labkit.timeline import Event
 
@@ -66,7 +66,7 @@ def pair(events: Sequence[Event]) -> Pairing:
         frames = _frames(events, source, {"TEXT", "BINARY"})
         arrivals = _indices(events, receiver, "recv")
         for message in _ways(source, sends, frames, arrivals, fate=fate, events=events):
-            result.messages.append(message)
+            result.messages.append(_lost_in_part(message, result.merged, events))
             if message.passed is not None and message.sent is not None and message.arrived is not None:
                 result.ticks.add(message.passed)
         closes = _indices(events, sender, "close-sent" if source == "client" else "close")
@@ -94,18 +94,36 @@ def _frames(events: Sequence[Event], source: str, opcodes: set[str]) -> list[int
     ]
 
 
-def _fate(events: Sequence[Event]) -> dict[int, int]:
-    """For each frame that was lost, the ``lost`` event, which the wire records right behind the frames it took."""
-    fate: dict[int, int] = {}
+def _lost_in_part(message: Message, merged: Mapping[int, int], events: Sequence[Event]) -> Message:
+    """A message of which the wire lost the beginning, and never saw the end."""
+    if message.sent is None or message.passed is not None or message.arrived is not None:
+        return message
     for lost in _indices(events, "wire", "lost"):
-        data, left = events[lost].data, int(events[lost].data.get("length", 0))
+        mine = events[lost].data.get("source") == message.source and "what" not in events[lost].data
+        if lost > message.sent and lost not in merged and mine:
+            return replace(message, passed=lost, lost=True)
+    return message
+
+
+def _fate(events: Sequence[Event]) -> dict[int, int]:
+    """For each frame that was lost, the ``lost`` event, which the wire records right behind the frames it took.
+
+    A frame that came in pieces is told with its last one; what the ``lost`` of the others counted is kept for it.
+    """
+    fate: dict[int, int] = {}
+    pieces: dict[tuple[object, object], int] = {}
+    for lost in _indices(events, "wire", "lost"):
+        data = events[lost].data
+        way = data.get("link"), data.get("source")
+        left = pieces.pop(way, 0) + int(data.get("length", 0))
         for i in range(lost - 1, -1, -1):
             event = events[i]
-            mine = event.kind == "frame" and all(event.data.get(key) == data.get(key) for key in ("source", "link"))
-            left -= _size(event) if mine else 0
-            if not mine or left < 0:
+            mine = event.kind == "frame" and (event.data.get("link"), event.data.get("source")) == way
+            if not mine or left < _size(event):
                 break
+            left -= _size(event)
             fate[i] = lost
+        pieces[way] = left
     return fate
 
 
