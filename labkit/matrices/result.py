@@ -72,8 +72,9 @@ class Matrix:
         """List the cells as flat rows, as ``pandas.DataFrame`` or ``polars.DataFrame`` take them.
 
         Returns:
-            A dictionary for each cell. A number that there is not is None, a text ``""``; where there is no run, the reason
-            says why, and the findings are ``"unknown"``.
+            A dictionary for each cell. A number that there is not is None, a text is ``""``. Where there is no run,
+            the reason says why, and the findings are ``"unknown"``. polars guesses types by the first 100 rows; for
+            more, give it ``infer_schema_length=None``.
         """
         return [_row(cell) for cell in self.cells]
 
