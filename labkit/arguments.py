@@ -18,6 +18,9 @@ from labkit.errors import BadValue, UnknownName
 
 __all__ = ["load_handler", "read_fault", "read_option"]
 
+#: What ``ast.literal_eval`` raises, by its documentation.
+_NO_LITERAL = (MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
+
 
 def load_handler(target: str) -> Any:
     """Import what ``FILE_OR_MODULE:HANDLER`` names.
@@ -94,7 +97,7 @@ def read_option(text: str) -> tuple[str, Any]:
         raise BadValue(f"{text!r} is not NAME=VALUE")
     try:
         return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+    except _NO_LITERAL:
         return name, value
 
 
@@ -121,7 +124,7 @@ def read_fault(text: str) -> Any:
         call = ast.parse(f"fault{text.removeprefix(name)}", mode="eval").body
         assert isinstance(call, ast.Call)
         knobs = {knob.arg or "**": ast.literal_eval(knob.value) for knob in call.keywords}
-    except (AssertionError, SyntaxError, ValueError):
+    except (AssertionError, *_NO_LITERAL):
         raise BadValue(f'{text!r} is not a fault with knobs, such as "close(code=4000)"') from None
     known = list(fault.knobs())
     if call.args or not known:

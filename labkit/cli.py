@@ -66,6 +66,7 @@ def main() -> None:
 )
 @click.option("--message", "messages", multiple=True, help="What the client sends; may be given many times.")
 @click.option("--patience", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the handler.")
+@click.option("--client", default="labkit", show_default=True, help="Who talks to it: labkit, aiohttp or websockets.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the server's library.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict and the events as JSON.")
@@ -76,6 +77,7 @@ def play(
     fault: str,
     messages: tuple[str, ...],
     patience: float | None,
+    client: str,
     options: tuple[str, ...],
     png: Path | None,
     as_json: bool,
@@ -88,11 +90,15 @@ def play(
 
     function = load_handler(handler)
     settings: dict[str, Any] = dict(read_option(option) for option in options)
+    if taken := settings.keys() & inspect.signature(labkit.play).parameters.keys():
+        raise _Sentence(
+            f"{min(taken)!r} is not an option of the server's library; `labkit play --help` lists the lab's"
+        )
     if messages:
         settings["messages"] = messages
     if patience is not None:
         settings["patience"] = patience
-    run = labkit.run(labkit.play(function, on=on, fault=read_fault(fault), **settings))
+    run = labkit.run(labkit.play(function, on=on, fault=read_fault(fault), client=client, **settings))
     _draw(run, png)
     if as_json:
         story = {name: getattr(run, name) for name in ("handler", "on", "fault")}

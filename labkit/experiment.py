@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from labkit.checks import check_seconds, check_text
 from labkit.clients import OWN, Client, check_client, make_client
 from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
@@ -180,11 +181,12 @@ async def _serve(handler: Handler, on: str, timeline: Timeline, options: dict[st
 def _check_values(messages: object, patience: object) -> None:
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, str | bytes):
             raise BadValue(f"the message {message!r} is neither str (a text message) nor bytes (a binary one)")
-    if not isinstance(patience, int | float) or not 0 < patience < float("inf"):
-        raise BadValue(f"patience={patience!r}; it takes a number of seconds above 0, such as 2.0")
+        if isinstance(message, str):
+            check_text(f"message {number}", message)
+    check_seconds("patience", patience)
 
 
 async def _act(
@@ -279,7 +281,9 @@ async def _stop(server: Server, patience: float) -> None:
     """End the experiment: whatever the handler does from here on is the lab's doing."""
     # "Task exception was never retrieved" comes when the task is collected; the young generations hold it.
     gc.collect(1)
-    server.timeline.record("loop", "stop", "the lab ends the experiment", {"patience": patience})
+    server.timeline.record(
+        "loop", "stop", "the lab ends the experiment", {"patience": patience, "inside": server.inside}
+    )
     await server.stop_handlers()
 
 

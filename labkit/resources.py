@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from types import TracebackType
 from typing import Any, Self
 
+from labkit.checks import check_seconds
 from labkit.clock import scaled
-from labkit.errors import BadValue
 from labkit.timeline import place
 
 __all__ = ["note", "resource"]
@@ -19,7 +20,7 @@ __all__ = ["note", "resource"]
 _ids = itertools.count(1)
 
 
-def note(text: str, **data: Any) -> None:
+def note(text: str, /, **data: Any) -> None:
     """Record an event of your own on the lane of the running code.
 
     Args:
@@ -27,8 +28,13 @@ def note(text: str, **data: Any) -> None:
         data: details by name; anything that JSON cannot hold is kept as its ``repr``.
     """
     if (here := place.get()) is not None:
-        plain = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in data.items()}
+        plain = {name: value if _fits_json(value) else repr(value) for name, value in data.items()}
         here.timeline.record(here.lane, "note", str(text), plain)
+
+
+def _fits_json(value: object) -> bool:
+    # JSON has no name for what is not finite.
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
 class resource:  # noqa: N801 - used as a function is: `async with resource("database"):`
@@ -43,15 +49,13 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         closing: seconds that closing takes, times ``LABKIT_TIME_SCALE``.
 
     Raises:
-        BadValue: ``closing`` is negative.
+        BadValue: ``closing`` is not a number of seconds, or negative.
     """
 
     def __init__(self, name: str, *, closing: float = 0.0) -> None:
-        if closing < 0:
-            raise BadValue(f"closing={closing!r} is negative; it takes the seconds that closing lasts, 0 or more")
-        self.name = name
-        self.closing = closing
-        self._data = {"resource": name, "id": next(_ids)}
+        self.name = str(name)
+        self.closing = check_seconds("closing", closing, zero=True)
+        self._data = {"resource": self.name, "id": next(_ids)}
         self._place = place.get()
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ Everything that the lab shows or concludes is read from a timeline. The vocabula
 lane      kinds
 ========  ===================================================================================
 client    connect, open, refused, send, recv, close-sent, close-received, ended, error, signal, exit, log
-wire      link, handshake, frame, fault, fin, reset, lost, opaque, closed
+wire      link, handshake, frame, fault, fin, reset, lost, full, opaque, closed
 handler   start, lines, line, recv, send, close, notice, cancelled, print, log, note, end
 cleanup   open, closing, closed, truncated, failed
 loop      exception, shutdown, blocked, unblocked, stop, leaked

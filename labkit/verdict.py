@@ -185,7 +185,20 @@ def _cleanup(events: Sequence[Event], start: Event | None, end: Event | None) ->
         states.setdefault(_state(life, end), []).append(life[0].text)
     worst: Sequence[Cleanup] = ("truncated", "missing", "outlived", "unknown", "complete")
     state = next(state for state in worst if state in states)
-    return state, "" if state == "complete" else f" ({', '.join(states[state])})"
+    if state == "complete":
+        return state, ""
+    names = ", ".join(states[state])
+    if state == "outlived" and end is not None:
+        # The exit that was in flight when the handler ended; those behind it had not begun.
+        begun = [life[0].text for life in lives.values() if _state(life, end) == state and _began(life) <= end.at]
+        behind = [name for name in states[state] if name not in begun]
+        if begun:
+            names = f"{', '.join(begun)} in flight" + (f", then {', '.join(behind)}" if behind else "")
+    return state, f" ({names})"
+
+
+def _began(life: Sequence[Event]) -> float:
+    return next(event.at for event in life if event.kind == "closing")
 
 
 def _state(life: Sequence[Event], end: Event | None) -> Cleanup:
@@ -231,12 +244,16 @@ def _client_told(events: Sequence[Event], client: Data) -> str:
 def _ending_told(events: Sequence[Event], marks: _Landmarks, noticed: Noticed) -> str:
     start, fault, notice, end, stop = marks.start, marks.fault, marks.notice, marks.end, marks.stop
     if start is None:
+        what = f"{fault.text}: the handler never started" if fault else "The handler never started"
+        if _client_told(events, _client(events)):
+            return what  # the client's own words follow
         refused = _first(events, "client", "refused")
-        return "The handler never started" + (f": {refused.text}" if refused else "")
+        return f"{what}: {refused.text if refused else 'nobody answered the client'}"
     who = f"{start.data['handler']} on {start.data['stack']}"
     if end is None:
         after = "" if stop is None else f" {_seconds(stop.at - (fault or start).at)} later"
-        how = f"was still running{after}"
+        inside = [] if stop is None else stop.data.get("inside", [])
+        how = f"was still running{after}" + (f", in {' and '.join(inside)}" if inside else "")
     elif end.data["ending"] == "cancelled":
         cancel = [event for event in events if event.kind == "cancelled" and event.at <= end.at]
         by = cancel[-1].data["by"] if cancel else None

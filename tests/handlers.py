@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
@@ -99,3 +100,11 @@ async def awaited_again(given: Any) -> None:
         await listen(given)
     finally:
         await until_done(release())
+
+
+async def three_resources(given: Any) -> None:
+    """Three resources in a stack; the one that was opened last closes first."""
+    async with AsyncExitStack() as stack:
+        for name in ("database", "queue", "cache"):
+            await stack.enter_async_context(labkit.resource(name, closing=0.02))
+        await listen(given)

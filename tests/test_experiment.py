@@ -207,8 +207,18 @@ async def none() -> None:
         ({"on": "aiohttp-cancel", "handler_cancellation": False}, BadOption, "no AppRunner option"),
         ({"port": 80}, BadOption, "'port' is the lab's to set: a server listens on 127.0.0.1, on a free port"),
         ({"messages": "hello"}, BadValue, r"messages='hello'; it takes a sequence of messages, such as \('hello',\)"),
+        ({"on": ["websockets"]}, UnknownName, r"no stack \['websockets'\]. Did you mean 'websockets'?"),
+        ({"on": None}, UnknownName, "no stack None"),
+        ({"fault": ["reset"]}, UnknownName, r"no fault \['reset'\]. Did you mean 'reset'?"),
+        ({"fault": labkit.Fault}, UnknownName, "no fault <class .*The faults are: .*close, "),
         ({"messages": [3]}, BadValue, "the message 3 is neither str"),
+        ({"messages": ("a", "\ud800")}, BadValue, r"^message 2 holds '\\ud800', a lone surrogate, which UTF-8 cannot"),
         ({"patience": 0}, BadValue, "patience=0; it takes a number of seconds above 0"),
+        ({"patience": -1}, BadValue, "patience=-1; it takes a number of seconds above 0"),
+        ({"patience": True}, BadValue, "patience=True; it takes a number of seconds above 0"),
+        ({"patience": "2"}, BadValue, "patience='2'; it takes a number of seconds above 0"),
+        ({"patience": float("inf")}, BadValue, "patience=inf; it takes"),
+        ({"patience": float("nan")}, BadValue, "patience=nan; it takes"),
     ],
 )
 async def test_bad_input_gets_one_sentence_before_any_socket_opens(

@@ -14,7 +14,7 @@ import pytest
 import labkit
 
 PACKAGE = Path(labkit.__file__).parent
-GROUND = {"errors", "clock"}
+GROUND = {"errors", "clock", "checks"}
 
 #: room → the rooms that it may import, besides the ground.
 ROOMS: dict[str, set[str]] = {
@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "servers": {"timeline", "wording", "pulse", "tasks", "resources", "lines"},
     "faults": {"timeline", "tasks", "wire"},
     "client": {"timeline", "wording", "tasks"},
+    "clients": {"timeline", "wording", "tasks", "client"},
     "views": {"timeline", "verdict", "outcome"},
     "loop": set(),
     "doctor": {"views"},
@@ -44,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
         "servers",
         "faults",
         "client",
+        "clients",
         "views",
     },
 }
@@ -109,7 +111,7 @@ def test_only_the_views_know_matplotlib(file: Path) -> None:
 
 def test_the_timeline_knows_no_library() -> None:
     """The ground floor stands on the standard library alone."""
-    for name in ("errors", "clock", "timeline", "resources", "verdict"):
+    for name in ("errors", "clock", "checks", "timeline", "resources", "verdict"):
         for module in imports(PACKAGE / f"{name}.py"):
             top = module.split(".")[0]
             assert top == "labkit" or top in sys.stdlib_module_names, f"{name} imports {module}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -65,17 +66,31 @@ async def test_outside_an_experiment_nothing_is_recorded_and_nothing_breaks() ->
 
 
 def test_a_note_keeps_what_json_can_hold(timeline: Timeline) -> None:
-    """Numbers and texts stay, anything else becomes its repr."""
-    labkit.note("commit", rows=3, what=object, why=None)
+    """Finite numbers and texts stay, anything else becomes its repr."""
+    labkit.note("commit", rows=3, what=object, why=None, part=0.5, all=float("inf"))
     [event] = timeline.select("handler", "note")
     assert event.text == "commit"
-    assert json.loads(json.dumps(dict(event.data))) == {"rows": 3, "what": "<class 'object'>", "why": None}
+    assert json.loads(json.dumps(dict(event.data))) == {
+        "rows": 3,
+        "what": "<class 'object'>",
+        "why": None,
+        "part": 0.5,
+        "all": "inf",
+    }
 
 
-def test_closing_takes_no_negative_time() -> None:
+@pytest.mark.parametrize("closing", [-1, "1", True, None, float("nan"), float("inf")])
+def test_closing_takes_seconds(closing: Any) -> None:
     """One sentence says what it takes."""
-    with pytest.raises(BadValue, match=r"closing=-1 is negative; it takes the seconds"):
-        labkit.resource("database", closing=-1)
+    with pytest.raises(BadValue, match=r"closing=.*; it takes a number of seconds of 0 or more"):
+        labkit.resource("database", closing=closing)
+
+
+async def test_a_name_is_text(timeline: Timeline) -> None:
+    """What else it may be, the views get its text."""
+    async with labkit.resource(7):  # type: ignore[arg-type]
+        pass
+    assert {(event.text, event.data["resource"]) for event in timeline} == {("7", "7")}
 
 
 async def test_closing_belongs_where_the_resource_was_made(timeline: Timeline) -> None:

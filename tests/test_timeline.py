@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from labkit.clock import scaled
+from labkit.clock import now, scaled
 from labkit.timeline import LANES, Event, Timeline
 
 
@@ -145,3 +145,18 @@ def test_a_reader_may_record_while_it_reads() -> None:
     assert [event.kind for event in timeline] == ["send", "recv"]
     assert timeline[-1].kind == "recv"
     assert repr(timeline) == "<Timeline of 2 events>"
+
+
+async def test_an_event_from_another_process_takes_its_place() -> None:
+    """It comes late and stands where it happened; who waits for it is woken all the same."""
+    timeline = Timeline()
+    timeline.record("wire", "first")
+    between = now()
+    timeline.record("wire", "second")
+    waiting = asyncio.create_task(timeline.until(lambda event: event.kind == "between", scaled(10), start=2))
+    await asyncio.sleep(0)
+    timeline.record_at(between, "client", "between", "from afar", {"a": 1})
+    event = await waiting
+    assert event is not None
+    assert [e.kind for e in timeline] == ["first", "between", "second"]
+    assert (timeline[1], timeline[-1].kind, len(timeline)) == (event, "second", 3)

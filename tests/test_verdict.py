@@ -289,3 +289,100 @@ def test_judging_changes_nothing() -> None:
     nothing = judge(Timeline())
     assert nothing.sentence == "The handler never started."
     assert (nothing.noticed, nothing.noticed_after, nothing.leaked, nothing.complaints) == ("unknown", None, (), ())
+
+
+def resources(*kinds: str) -> list[tuple[Lane, str, dict[str, Any], str]]:
+    """Events of the cleanup lane, from words such as ``"closing cache"``."""
+    names = ["database", "queue", "cache"]
+    words = [word.split() for word in kinds]
+    return [("cleanup", kind, {"resource": name, "id": names.index(name)}, name) for kind, name in words]
+
+
+OPEN = ("open database", "open queue", "open cache")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (["closing cache", "closed cache", "closing queue", "closed queue", "closing database", "closed database"], [],
+         "cleanup complete"),
+        (["closing cache", "truncated cache", "closing queue", "closed queue", "closing database", "closed database"],
+         [], "cleanup truncated (cache)"),
+        (["closing cache", "truncated cache", "closing queue", "truncated queue", "closing database",
+          "truncated database"], [], "cleanup truncated (database, queue, cache)"),
+        ([], [], "cleanup missing (database, queue, cache)"),
+        (["closing cache"],
+         ["closed cache", "closing queue", "closed queue", "closing database", "closed database"],
+         "cleanup outlived (cache in flight, then database, queue)"),
+        (["closing cache", "closed cache", "closing queue"], ["closed queue", "closing database", "closed database"],
+         "cleanup outlived (queue in flight, then database)"),
+    ],
+)  # fmt: skip
+def test_of_three_exits_it_is_told_which_was_in_flight(before: list[str], after: list[str], told: str) -> None:
+    """An AsyncExitStack closes them one after the other; the handler's end may come in between."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "close"}, "close"),
+            *resources(*OPEN, *before),
+            ("handler", "end", end(), "returned"),
+            *resources(*after),
+        )
+    )
+    assert told in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("client", "events", "exception", "code", "told"),
+    [
+        ("labkit", [("ended", {"how": "reset", "code": 1006, "exception": "ConnectionResetError"})],
+         "ConnectionResetError", 1006, None),
+        ("aiohttp", [("ended", {"how": "told", "code": 1001, "exception": None})], None, 1001, "close code 1001"),
+        ("aiohttp", [("ended", {"how": "told", "code": None, "exception": None})], None, None, "no close code"),
+        ("websockets", [("ended", {"how": "error", "code": 1006, "exception": "a.b.Closed: no close frame"})],
+         "a.b.Closed: no close frame", 1006, "Closed: no close frame"),
+        ("websockets", [("refused", {"status": 503, "exception": "a.InvalidStatus: HTTP 503"})],
+         "a.InvalidStatus: HTTP 503", None, "InvalidStatus: HTTP 503"),
+        ("websockets", [], None, None, "nothing"),
+    ],
+)  # fmt: skip
+def test_what_the_client_saw(
+    client: str, events: list[tuple[str, dict[str, Any]]], exception: str | None, code: int | None, told: str | None
+) -> None:
+    """Its exception and its close code; the sentence tells of a library's client, the lab's own has no opinion."""
+    verdict = judge(
+        story(
+            ("client", "connect", {"client": client}),
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "reset"}, "reset"),
+            *[("client", kind, data) for kind, data in events],  # type: ignore[list-item]
+        )
+    )
+    assert (verdict.client_exception, verdict.client_close_code) == (exception, code)
+    assert ("the client saw" in verdict.sentence) is (told is not None)
+    assert told is None or f"the client saw {told}." in verdict.sentence
+
+
+def test_what_the_clients_process_came_to() -> None:
+    """A program that was killed tells nothing any more; its end does."""
+    verdict = judge(
+        story(
+            ("client", "connect", {"client": "websockets"}),
+            ("handler", "start", START),
+            ("client", "exit", {"how": "SIGKILL", "status": -9}, "process ended: SIGKILL"),
+        )
+    )
+    assert "the client's process ended: SIGKILL." in verdict.sentence
+
+
+def test_a_fault_of_the_servers_own_is_nothing_to_notice() -> None:
+    """The connection is in order, so the sentence does not blame the handler for not noticing."""
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "handler-error", "family": "server"}, "handler-error"),
+            ("handler", "end", end("raised", "ValueError: no"), "raised ValueError: no"),
+        )
+    )
+    assert verdict.noticed == "no"
+    assert verdict.sentence.startswith("handler-error: echo on aiohttp raised ValueError: no;")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from labkit.checks import find
 from labkit.client import Client as OwnClient
 from labkit.clients.aiohttp_client import AiohttpClient
 from labkit.clients.library import LibraryClient
@@ -17,10 +18,12 @@ __all__ = ["CLIENTS", "OWN", "Client", "check_client", "make_client"]
 #: The name of the lab's own client, which can do what a polite one would not.
 OWN: Final = "labkit"
 
-_LIBRARIES: Final[dict[str, type[LibraryClient]]] = {"aiohttp": AiohttpClient, "websockets": WebsocketsClient}
-
-#: The names of the clients.
-CLIENTS: Final = (OWN, *_LIBRARIES)
+#: The clients, by name.
+CLIENTS: Final[dict[str, type[OwnClient | LibraryClient]]] = {
+    OWN: OwnClient,
+    "aiohttp": AiohttpClient,
+    "websockets": WebsocketsClient,
+}
 
 
 class Client(Protocol):
@@ -58,13 +61,11 @@ def check_client(name: str, options: Mapping[str, Any]) -> None:
         UnknownName: there is no such client.
         BadOption: the library does not take an option.
     """
-    if not isinstance(name, str) or name not in CLIENTS:
-        raise UnknownName("client", name, CLIENTS)
-    if name == OWN:
+    kind = find("client", name, CLIENTS)
+    if not issubclass(kind, LibraryClient):
         if options:
             raise BadOption("the lab's own client takes no options; give client='aiohttp' or client='websockets'")
         return
-    kind = _LIBRARIES[name]
     names = kind.option_names()
     for option in options:
         if option not in names:
@@ -90,4 +91,5 @@ def make_client(
         from labkit.clients.process import ProcessClient
 
         return ProcessClient(name, url, timeline, options)
-    return OwnClient(url, timeline) if name == OWN else _LIBRARIES[name](url, timeline, options)
+    kind = CLIENTS[name]
+    return kind(url, timeline, options) if issubclass(kind, LibraryClient) else OwnClient(url, timeline)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import labkit
 from labkit.tasks import until_done
 from labkit.timeline import Timeline
 
@@ -45,7 +44,7 @@ class ProcessClient:
         Returns:
             Whether the server agreed; where it did not, the timeline says how the client tells it.
         """
-        root = str(Path(labkit.__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         starting = asyncio.create_task(
             asyncio.create_subprocess_exec(

@@ -9,12 +9,20 @@ from typing import Final
 
 from labkit.faults.closing import Close, CloseThenReset, GoingAway, IgnoreClose, NoCode
 from labkit.faults.fault import Fault, Scene, find_fault, registry
+from labkit.faults.handshake import HandshakeCut, HandshakeHang, HandshakeRefused
+from labkit.faults.middlebox import IdleTimeout, SlowLink
 from labkit.faults.process import FrozenProcess, Sigint, Sigkill
+from labkit.faults.protocol import BadOpcode, BadUtf8, TooBig, UnmaskedFrame
 from labkit.faults.server import BlockedLoop, HandlerError, InducedError, SecondCancel, Shutdown
+from labkit.faults.silence import Blackhole, StalledReader
 from labkit.faults.transport import Fin, HalfClose, Reset, TruncatedFrame
 
 __all__ = [
+    "FAMILIES",
     "FAULTS",
+    "BadOpcode",
+    "BadUtf8",
+    "Blackhole",
     "BlockedLoop",
     "Close",
     "CloseThenReset",
@@ -24,6 +32,10 @@ __all__ = [
     "GoingAway",
     "HalfClose",
     "HandlerError",
+    "HandshakeCut",
+    "HandshakeHang",
+    "HandshakeRefused",
+    "IdleTimeout",
     "IgnoreClose",
     "InducedError",
     "NoCode",
@@ -33,9 +45,18 @@ __all__ = [
     "Shutdown",
     "Sigint",
     "Sigkill",
+    "SlowLink",
+    "StalledReader",
+    "TooBig",
     "TruncatedFrame",
+    "UnmaskedFrame",
     "find_fault",
 ]
 
+#: The families, in the order in which they are shown.
+FAMILIES: Final = ("closing", "transport", "silence", "process", "protocol", "middlebox", "server", "handshake")
+
 #: Every fault with its default knobs, by name.
-FAULTS: Final[dict[str, Fault]] = {name: fault() for name, fault in registry.items()}
+FAULTS: Final[dict[str, Fault]] = {
+    name: fault() for family in FAMILIES for name, fault in registry.items() if fault.family == family
+}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-from labkit.errors import BadValue, UnknownName
+from labkit.checks import check_text, find, is_whole
+from labkit.errors import BadValue
 from labkit.timeline import Timeline
 from labkit.wire import Wire
 
@@ -166,11 +167,9 @@ def find_fault(fault: str | Fault) -> Fault:
     """
     if isinstance(fault, Fault):
         return fault
-    if isinstance(fault, type) and issubclass(fault, Fault):
+    if isinstance(fault, type) and issubclass(fault, Fault) and not inspect.isabstract(fault):
         return fault()
-    if fault not in registry:
-        raise UnknownName("fault", fault, registry)
-    return registry[fault]()
+    return find("fault", fault, registry)()
 
 
 #: Codes that RFC 6455 (section 7.4.1) reserves: an endpoint reports them, no frame carries them.
@@ -185,11 +184,12 @@ def check_close(code: int, reason: str) -> None:
         reason: the reason.
 
     Raises:
-        BadValue: the code may not be sent, or the reason is longer than 123 bytes.
+        BadValue: the code may not be sent; or the reason is not text, or longer than 123 bytes.
     """
-    if code in _NEVER_SENT:
+    if is_whole(code) and code in _NEVER_SENT:
         raise BadValue(f"code {code} is never on the wire: it is how an endpoint reports that {_NEVER_SENT[code]}")
-    if not isinstance(code, int) or not ((1000 <= code <= 1014 and code != 1004) or 3000 <= code <= 4999):
+    if not is_whole(code) or not ((1000 <= code <= 1014 and code != 1004) or 3000 <= code <= 4999):
         raise BadValue(f"code={code!r} may not be sent; the codes are 1000-1003, 1007-1014 and 3000-4999")
-    if len(reason.encode()) > 123:
-        raise BadValue(f"the reason has {len(reason.encode())} bytes; a Close frame holds 123 at most")
+    length = len(check_text("the reason", reason))
+    if length > 123:
+        raise BadValue(f"the reason has {length} bytes; a Close frame holds 123 at most")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from labkit.checks import check_seconds, check_text, is_whole
 from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
 from labkit.faults.fault import Fault, Scene
@@ -47,8 +47,7 @@ class HandlerError(Fault, name="handler-error", family="server"):
     message: str = "a step of the handler fails"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.message, str):
-            raise BadValue(f"message={self.message!r}; it takes a text")
+        check_text("the message", self.message)
 
     async def strike(self, scene: Scene) -> None:
         """Raise an ``InducedError`` in the handler, out of what it waits for."""
@@ -71,9 +70,7 @@ class BlockedLoop(Fault, name="blocked-loop", family="server"):
     own_loop: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
-        if not number or not math.isfinite(self.seconds) or self.seconds <= 0:
-            raise BadValue(f"seconds={self.seconds!r}; it takes a number of seconds above 0, such as 0.5")
+        check_seconds("seconds", self.seconds)
 
     async def strike(self, scene: Scene) -> None:
         """Block the loop; meanwhile the client says once more what it said."""
@@ -102,7 +99,7 @@ class SecondCancel(Fault, name="second-cancel", family="server"):
     times: int = 2
 
     def __post_init__(self) -> None:
-        if not isinstance(self.times, int) or isinstance(self.times, bool) or self.times < 1:
+        if not is_whole(self.times) or self.times < 1:
             raise BadValue(f"times={self.times!r}; it takes a whole number from 1")
 
     async def strike(self, scene: Scene) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from websockets.frames import Frame, Opcode
 
+from labkit.checks import check_choice, is_whole
 from labkit.errors import BadValue
 from labkit.faults.fault import Fault, Scene
 
@@ -75,13 +76,13 @@ class TruncatedFrame(Fault, name="truncated-frame", family="transport"):
     then: Literal["fin", "reset"] = "fin"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sent < self.announced <= 65_535:
+        whole = is_whole(self.announced) and is_whole(self.sent)
+        if not whole or not 0 <= self.sent < self.announced <= 65_535:
             raise BadValue(
-                f"announced={self.announced!r} and sent={self.sent!r} make no truncated frame; it takes"
+                f"announced={self.announced!r} and sent={self.sent!r} make no truncated frame; it takes whole numbers,"
                 " 0 <= sent < announced <= 65535"
             )
-        if self.then not in ("fin", "reset"):
-            raise BadValue(f"then={self.then!r}; it takes 'fin' or 'reset'")
+        check_choice("then", self.then, ("fin", "reset"))
 
     async def strike(self, scene: Scene) -> None:
         """Send the part of the frame, then end the connection."""

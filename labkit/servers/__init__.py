@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from labkit.checks import find
 from labkit.clock import scaled
-from labkit.errors import UnknownName
 from labkit.lines import watch
 from labkit.pulse import pulse
 from labkit.servers.aiohttp_stack import Aiohttp, AiohttpCancel
@@ -33,9 +33,7 @@ def find_stack(name: str) -> Stack:
     Raises:
         UnknownName: there is none of this name.
     """
-    if name not in STACKS:
-        raise UnknownName("stack", name, STACKS)
-    return STACKS[name]
+    return find("stack", name, STACKS)
 
 
 def check(handler: Handler, on: str, options: dict[str, Any]) -> Stack:

@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from labkit.clock import scaled
-from labkit.servers.calls import Call, Host
+from labkit.servers.call import Call
+from labkit.servers.calls import Host
 from labkit.servers.stack import RunningServer, Stack
 
 if TYPE_CHECKING:
@@ -119,4 +120,7 @@ async def _observe(_: web.Request, response: web.StreamResponse) -> None:
     call.observe("receive", done=received, lost=ConnectionError)
     for name in ("send_str", "send_bytes"):
         call.observe(name, began=call.sent, lost=ConnectionError)
+    for name in ("send_frame", "ping", "pong"):
+        if hasattr(response, name):  # send_frame came with aiohttp 3.11
+            call.observe(name, lost=ConnectionError)
     call.observe("close", began=call.closing, done=lambda _: call.closed(), lost=ConnectionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -87,6 +88,14 @@ def tell_cancels(
     """
     steps: Any = coroutine.__await__()
     step, argument = steps.send, None
+    task = asyncio.current_task()
+    heard = False
+
+    def hear(canceller: Canceller | None) -> None:
+        nonlocal heard
+        heard = True
+        told(canceller)
+
     while True:
         try:
             awaited = step(argument)
@@ -94,8 +103,10 @@ def tell_cancels(
             return stop.value
         finally:
             argument = None  # an exception that its own traceback holds would live until the next garbage collection
-        if getattr(awaited, "_asyncio_future_blocking", None):
-            awaited = _Awaited(awaited, told)
+        # A task that awaits itself is left to asyncio, which refuses that.
+        if getattr(awaited, "_asyncio_future_blocking", None) and awaited is not task:
+            awaited = _Awaited(awaited, hear)
+        heard, cancels = False, task.cancelling() if task is not None else 0
         waits()
         try:
             step, argument = steps.send, (yield awaited)
@@ -106,4 +117,7 @@ def tell_cancels(
             if given_up():
                 steps.close()
                 raise
+            # A cancel finds nothing to cancel where the task only yields, or is about to wake anyway.
+            if not heard and task is not None and task.cancelling() > cancels:
+                told(None)
             step, argument = steps.throw, raised(exception)

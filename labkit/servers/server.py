@@ -44,6 +44,11 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._shutdown: asyncio.Task[None] | None = None
 
+    @property
+    def inside(self) -> list[str]:
+        """The methods of their connections in which the handlers are now, such as ``"send()"``."""
+        return [method for call in list(self._host.calls) for method in list(call.inside)]
+
     async def settled(self, timeout: float) -> None:
         """Wait until the library has dealt with the end of its handlers.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from labkit.clock import scaled
-from labkit.servers.calls import Call, Host
+from labkit.servers.call import Call
+from labkit.servers.calls import Host
 from labkit.servers.stack import RunningServer, Stack
 
 if TYPE_CHECKING:
@@ -81,9 +82,21 @@ class _Running(RunningServer):
 def _observe(call: Call, websocket: ServerConnection) -> None:
     """Watch what the library tells the handler, on the handler's own connection."""
     from websockets.exceptions import ConnectionClosed
+    from websockets.protocol import State
 
-    call.connect(websocket)
+    def is_loss(exception: BaseException) -> bool:
+        # The exception does not tell of which connection it is, and a handler may have others.
+        return isinstance(exception, ConnectionClosed) and websocket.state is not State.OPEN
+
+    def streamed(parts: list[str | bytes]) -> None:
+        empty: Any = "" if parts and isinstance(parts[0], str) else b""
+        call.received(empty.join(parts))
+
+    call.connect(websocket, is_loss)
     call.observe("recv", done=call.received, lost=ConnectionClosed)
+    call.observe_stream("recv_streaming", done=streamed, lost=ConnectionClosed)
     call.observe("send", began=call.sent, lost=ConnectionClosed)
+    for name in ("ping", "pong"):
+        call.observe(name, lost=ConnectionClosed)
     call.observe("close", began=call.closing, done=lambda _: call.closed(), lost=ConnectionClosed)
     call.observe("wait_closed", done=lambda _: call.noticed("wait_closed() returned"), lost=ConnectionClosed)

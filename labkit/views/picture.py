@@ -35,6 +35,17 @@ class Picture(Figure):
         FigureCanvasAgg(self)
         self.alt = alt
 
+    def savefig(self, *args: Any, **options: Any) -> None:
+        """Save the picture as any matplotlib figure is saved.
+
+        Args:
+            args: those of ``Figure.savefig``.
+            options: those of ``Figure.savefig``.
+        """
+        # Hinted letters are wider than those that the labels were measured with.
+        with mpl.rc_context({"text.hinting": "none"}):
+            super().savefig(*args, **options)
+
     def png(self) -> bytes:
         """Draw the picture, at two pixels for each of the page's.
 

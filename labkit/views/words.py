@@ -104,7 +104,7 @@ def failed(event: Event, *, stopped: bool = False) -> bool:
         case "exit":
             return data.get("status") != 0
         case "cancelled":
-            return data.get("package") != "labkit"
+            return data.get("by") != "the lab"
         case "end":
             return data.get("ending") in {"raised", "cancelled"}
         case "log":

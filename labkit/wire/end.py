@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from labkit.wire.frames import Decoder, Side
@@ -24,6 +25,10 @@ HIGH_WATER: Final = 64 * 1024
 
 #: SO_LINGER on, for 0 seconds: closing the socket then sends RST (and Windows has its own layout of the value).
 _LINGER_0: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+#: The receive buffer of an end that is not going to be read, in bytes.
+_NARROW: Final = 4096
 
 
 class End(asyncio.BufferedProtocol):
@@ -54,6 +59,7 @@ class End(asyncio.BufferedProtocol):
         self.writable = False
         self.lost = False
         self._eof = False
+        self._was_full = False
         self._pauses: set[str] = set()
         self._buffer = bytearray(CHUNK)
 
@@ -74,10 +80,14 @@ class End(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
+        self.link.moved = monotonic()
         self.gate.data(self._buffer[:nbytes])
 
     def pause_writing(self) -> None:
         """This end does not read: stop the other one."""
+        if not self._was_full:
+            self._was_full = True
+            self.link.record("full", f"the {self.side} does not read", side=self.side)
         self.peer.pause("peer is full")
 
     def resume_writing(self) -> None:
@@ -169,6 +179,12 @@ class End(asyncio.BufferedProtocol):
         self._pauses.discard(why)
         if not self._pauses and self.transport is not None:
             self.transport.resume_reading()
+
+    def narrow(self) -> None:
+        """Have the system take in little of what comes, before it stops the sender."""
+        if self.transport is not None:
+            with contextlib.suppress(OSError):
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW)
 
     def _reset_by_peer(self, exc: Exception | None) -> None:
         self.writable = False

@@ -41,6 +41,14 @@ class Gate:
         """A RST has come from the end."""
         self.end.peer.reset()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of this direction still waits to be passed on."""
+        return True
+
+    def stop(self) -> None:
+        """Forget what still waits: the link is closed."""
+
 
 class HoldClose(Gate):
     """Withholds Close frames, the FIN and the RST of a direction; all other frames pass.

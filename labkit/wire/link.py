@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Literal
 
 from labkit.errors import BadValue
 from labkit.timeline import Timeline
+from labkit.wire.answers import Answer
 from labkit.wire.end import End
 from labkit.wire.frames import Decoder, Side
 from labkit.wire.gates import HoldClose
+from labkit.wire.losses import Blackhole, Slow
 
 __all__ = ["Link", "Target"]
 
@@ -29,17 +32,28 @@ class Link:
         timeline: where its events go.
         connect: connects to the server.
         opaque: why its bytes cannot be decoded, or None.
+        act: what is done with the client's request in the server's place, which then is never connected; or None.
 
     Attributes:
         number: its index in ``wire.links``; the ``link`` of its events.
         timeline: where its events go.
         client: the socket towards the client.
         server: the socket towards the server.
+        moved: when bytes last came from either end, on the loop's clock.
     """
 
-    def __init__(self, number: int, timeline: Timeline, connect: Connect, *, opaque: str | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        timeline: Timeline,
+        connect: Connect,
+        *,
+        opaque: str | None = None,
+        act: Callable[[End], None] | None = None,
+    ) -> None:
         self.number: Final = number
         self.timeline: Final = timeline
+        self.moved = monotonic()
         self._connect = connect
         self._connecting: asyncio.Task[Any] | None = None
         self._reached = False
@@ -48,6 +62,10 @@ class Link:
         emit = partial(timeline.record, "wire")
         self.client: Final = End(self, "client", Decoder("client", number, emit, opaque=opaque))
         self.server: Final = End(self, "server", Decoder("server", number, emit, opaque=opaque))
+        if act is not None:
+            self.client.gate = Answer(self.client, act)
+            self.server.done = self.server.lost = True
+        self._answered = act is not None
         self.client.peer, self.server.peer = self.server, self.client
         self.client.decoder.peer, self.server.decoder.peer = self.server.decoder, self.client.decoder
 
@@ -141,6 +159,51 @@ class Link:
         for end in self._ends(source):
             end.gate = HoldClose(end)
 
+    def blackhole(self, source: Target = "both") -> None:
+        """Lose all that an end sends from now on: bytes, FIN and RST.
+
+        On the wire: nothing any more in that direction, and no sign of it.
+
+        Args:
+            source: whose direction it is.
+        """
+        for end in self._ends(source):
+            end.gate = Blackhole(end)
+
+    def stall(self, source: Side = "server") -> None:
+        """Stop reading what one end sends: its peer has stopped reading.
+
+        On the wire: acknowledgements with a window that closes, until that end cannot send any more.
+
+        Args:
+            source: whose bytes are not read.
+        """
+        for end in self._ends(source):
+            end.narrow()
+            end.pause("the peer does not read")
+
+    def slow(self, delay: float, rate: float | None = None, source: Target = "both") -> None:
+        """Pass on later, and no faster than a rate, what an end sends from now on.
+
+        On the wire: the same bytes, FIN and RST in the same order, later.
+
+        Args:
+            delay: seconds.
+            rate: bytes a second; no limit, if None.
+            source: whose direction it is.
+        """
+        for end in self._ends(source):
+            end.gate = Slow(end, delay, rate)
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nothing has come from either end for some time.
+
+        Args:
+            seconds: for how long.
+        """
+        while (left := self.moved + seconds - monotonic()) > 0:  # noqa: ASYNC110 - an event a byte would cost more
+            await asyncio.sleep(left)
+
     # What the ends and the wire call.
 
     def client_connected(self) -> None:
@@ -148,6 +211,8 @@ class Link:
         self.record("link", "client connected")
         if self._aborted:
             self.abort()
+            return
+        if self._answered:
             return
         self.client.pause("the server is not connected")
         name = f"wire link {self.number}"
@@ -186,10 +251,12 @@ class Link:
     def settle(self) -> None:
         """Close what has nothing left to do, and tell when all is closed."""
         client, server = self.client, self.server
-        if client.done and server.done:
+        if client.done and server.done and client.gate.idle and server.gate.idle:
             client.close()
             server.close()
         if client.lost and server.lost and self.live and (self._connecting is None or self._connecting.done()):
+            client.gate.stop()
+            server.gate.stop()
             self._closed.set()
             self.record("closed", "link closed")
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from labkit.errors import BadValue
@@ -62,6 +64,7 @@ class Wire:
         self.links: list[Link] = []
         self._upstream = _split(server_url)
         self._listener: asyncio.Server | None = None
+        self._act: Callable[[End], None] | None = None
 
     @property
     def url(self) -> str:
@@ -117,7 +120,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         connect = partial(loop.create_connection, host=self._upstream.hostname, port=self._upstream.port)
         opaque = "TLS" if self._upstream.scheme == "wss" else None
-        link = Link(len(self.links), self.timeline, connect, opaque=opaque)
+        link = Link(len(self.links), self.timeline, connect, opaque=opaque, act=self._act)
         self.links.append(link)
         return link.client
 
@@ -148,6 +151,55 @@ class Wire:
         """Withhold the goodbye of one end, on every live link; see ``Link.hold_close``."""
         for link in self._live():
             link.hold_close(source)
+
+    def blackhole(self, source: Target = "both") -> None:
+        """Lose all that an end sends, on every live link; see ``Link.blackhole``."""
+        for link in self._live():
+            link.blackhole(source)
+
+    def stall(self, source: Side = "server") -> None:
+        """Stop reading what one end sends, on every live link; see ``Link.stall``."""
+        for link in self._live():
+            link.stall(source)
+
+    def slow(self, delay: float, rate: float | None = None, source: Target = "both") -> None:
+        """Delay and limit every live link; see ``Link.slow``."""
+        for link in self._live():
+            link.slow(delay, rate, source)
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until every live link has been quiet for some time; see ``Link.quiet``."""
+        for link in self._live():
+            await link.quiet(seconds)
+
+    # What becomes of clients that are yet to come.
+
+    def cut_handshakes(self, how: Literal["fin", "reset"] = "fin") -> None:
+        """From now on, end a client's connection when its request has come; no server is connected.
+
+        Args:
+            how: by FIN or by RST.
+        """
+        self._act = (lambda end: end.link.fin("client")) if how == "fin" else (lambda end: end.link.reset("client"))
+
+    def hang_handshakes(self) -> None:
+        """From now on, take a client's request and never answer it; no server is connected."""
+        self._act = lambda end: end.link.lost("client", 0, "request")
+
+    def refuse_handshakes(self, status: int = 503) -> None:
+        """From now on, answer a client's request in the server's place, as a proxy does; no server is connected.
+
+        Args:
+            status: the HTTP status.
+        """
+        phrase = HTTPStatus(status).phrase
+        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+        def refuse(end: End) -> None:
+            end.link.inject(head, to="client")
+            end.link.fin("client")
+
+        self._act = refuse
 
 
 def _split(url: str) -> SplitResult:

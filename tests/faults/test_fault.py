@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 import labkit
 from labkit.errors import BadValue, UnknownName
-from labkit.faults import find_fault
+from labkit.faults import FAMILIES, find_fault
 
-FAMILIES = {
+FAMILIES_OF_DESIGN = {
     "closing": ["close", "going-away", "no-code", "close-then-reset", "ignore-close"],
     "transport": ["fin", "half-close", "reset", "truncated-frame"],
+    "silence": ["blackhole", "stalled-reader", "frozen-process"],
+    "process": ["sigint", "sigkill"],
+    "protocol": ["bad-opcode", "bad-utf8", "too-big", "unmasked-frame"],
+    "middlebox": ["idle-timeout", "slow-link"],
+    "server": ["shutdown", "handler-error", "blocked-loop", "second-cancel"],
+    "handshake": ["handshake-cut", "handshake-hang", "handshake-refused"],
 }
 
 
@@ -23,8 +30,9 @@ def test_the_families_are_whole() -> None:
         assert fault.name == name
         found.setdefault(fault.family, []).append(name)
     assert {family: sorted(names) for family, names in found.items()} == {
-        family: sorted(names) for family, names in FAMILIES.items()
+        family: sorted(names) for family, names in FAMILIES_OF_DESIGN.items()
     }
+    assert list(found) == list(FAMILIES) == list(FAMILIES_OF_DESIGN)
 
 
 @pytest.mark.parametrize("fault", labkit.FAULTS.values(), ids=str)
@@ -52,7 +60,7 @@ def test_a_fault_is_found_by_name_by_class_or_as_itself() -> None:
 def test_an_unknown_fault_lists_the_known_ones() -> None:
     """The nearest name and all the names are in the sentence."""
     with pytest.raises(
-        UnknownName, match=r"no fault 'rest'\. Did you mean 'reset'\? The faults are: close, "
+        UnknownName, match=r"no fault 'rest'\. Did you mean 'reset'\? The faults are: .*close, "
     ) as caught:
         find_fault("rest")
     assert all(name in str(caught.value) for name in labkit.FAULTS)
@@ -69,9 +77,15 @@ def test_an_unknown_fault_lists_the_known_ones() -> None:
         (2999, "may not be sent"),
         (5000, "may not be sent"),
         ("1000", "may not be sent"),
+        ([], r"code=\[\] may not be sent"),
+        ({}, "may not be sent"),
+        (None, "may not be sent"),
+        (True, "code=True may not be sent"),
+        (1000.0, "may not be sent"),
+        (1006.0, "code=1006.0 may not be sent"),
     ],
 )
-def test_a_close_code_that_may_not_be_sent_is_refused(code: int, why: str) -> None:
+def test_a_close_code_that_may_not_be_sent_is_refused(code: Any, why: str) -> None:
     """Codes are checked when the fault is made, with the reason (RFC 6455 §7.4)."""
     with pytest.raises(BadValue, match=why):
         labkit.Close(code=code)
@@ -90,8 +104,40 @@ def test_a_long_reason_is_refused() -> None:
         labkit.Close(reason="ä" * 62)
 
 
-@pytest.mark.parametrize("knobs", [{"sent": 100}, {"sent": -1}, {"announced": 70_000}, {"then": "stop"}])
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [(5, "the reason is 5; it takes text"), ("\ud800", r"the reason holds '\\ud800', a lone surrogate")],
+)
+def test_a_reason_that_is_no_text_is_refused(reason: Any, why: str) -> None:
+    """A Close frame's reason is UTF-8 (RFC 6455 §5.5.1)."""
+    with pytest.raises(BadValue, match=why):
+        labkit.Close(reason=reason)
+
+
+@pytest.mark.parametrize("fault", [["reset"], {}, None, 3, labkit.Fault])
+def test_what_is_no_fault_is_refused(fault: Any) -> None:
+    """Whatever it is, the sentence lists the faults; the class of all faults is none itself."""
+    with pytest.raises(UnknownName, match=r"there is no fault .*The faults are: .*close, "):
+        find_fault(fault)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"sent": 100},
+        {"sent": -1},
+        {"sent": 1.5},
+        {"sent": True},
+        {"sent": "x"},
+        {"announced": 70_000},
+        {"announced": 100.0},
+        {"announced": "x"},
+        {"announced": None},
+        {"then": "stop"},
+        {"then": ["fin"]},
+    ],
+)
 def test_a_truncated_frame_must_be_one(knobs: dict[str, object]) -> None:
-    """Fewer bytes are sent than announced, and then the connection ends."""
-    with pytest.raises(BadValue):
+    """Fewer bytes are sent than announced, whole ones, and then the connection ends."""
+    with pytest.raises(BadValue, match="; it takes "):
         dataclasses.replace(labkit.TruncatedFrame(), **knobs)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 import labkit
@@ -26,10 +27,36 @@ TABLE = {
     "reset": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
     "truncated-frame": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
     "truncated-frame(then='reset')": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
+    "blackhole": [("running", None), ("running", None), ("running", None)],
+    "blackhole(direction='to-server')": [("running", None), ("running", None), ("running", None)],
+    "stalled-reader": [("running", None), ("running", None), ("running", None)],
+    "frozen-process": [("running", None), ("running", None), ("running", None)],
+    "sigint": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
+    "sigkill": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
+    # The echo handler of aiohttp is the one that everybody writes: it answers an ERROR message too, and stumbles.
+    "bad-opcode": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
+    "bad-utf8": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
+    "too-big": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
+    "unmasked-frame": [("running", None), ("running", None), (LOST, 1006)],
+    "idle-timeout": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
+    "idle-timeout(then='fin')": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
+    "slow-link": [("running", None), ("running", None), ("running", None)],
+    "shutdown": [("running", None), ("running", None), ("returned", 1001)],
+    "handler-error": [("InducedError", None), ("InducedError", None), ("InducedError", None)],
+    "blocked-loop": [("running", None), ("running", None), ("running", None)],
+    "second-cancel": [("cancelled", None), ("cancelled", None), ("cancelled", None)],
 }
+#: The connection was in order when the handler ended: there was nothing to notice.
+IN_ORDER = {"handler-error", "second-cancel"}
 KNOBS: dict[str, labkit.Fault] = {
     str(fault): fault
-    for fault in (labkit.Close(code=1011), labkit.Close(code=4000), labkit.TruncatedFrame(then="reset"))
+    for fault in (
+        labkit.Close(code=1011),
+        labkit.Close(code=4000),
+        labkit.TruncatedFrame(then="reset"),
+        labkit.Blackhole(direction="to-server"),
+        labkit.IdleTimeout(then="fin"),
+    )
 }
 ROWS = [
     pytest.param(fault, on, *expected, id=f"{fault}-{on}")
@@ -40,7 +67,8 @@ ROWS = [
 
 def test_every_fault_has_its_row() -> None:
     """A fault that is added is measured on every stack, or this fails."""
-    assert {fault.partition("(")[0] for fault in TABLE} == set(labkit.FAULTS)
+    rows = {fault.partition("(")[0] for fault in [*TABLE, *HANDSHAKES]}
+    assert rows == set(labkit.FAULTS)
     assert set(handlers.STACKS) == set(labkit.STACKS)
 
 
@@ -53,9 +81,63 @@ async def test_the_echo_handler(fault: str, on: str, ending: str, close_code: in
     raised = (verdict.exception or "").rpartition(".")[2].partition(":")[0]
     told = raised if verdict.ending == "raised" else verdict.ending
     assert (told, verdict.close_code) == (ending, close_code), run
-    assert verdict.noticed == ("no" if ending == "running" else "yes"), run
+    assert verdict.noticed == ("no" if ending == "running" or fault in IN_ORDER else "yes"), run
     assert (len(run.timeline.select("handler", "note")) == 1) is (ending == "returned"), run
     assert verdict.leaked == ()
+
+
+# What the client sees where no WebSocket comes about, as each client tells it.
+HANDSHAKES = {
+    #                        aiohttp                             websockets
+    "handshake-cut": ["ServerDisconnectedError", "InvalidMessage"],
+    "handshake-cut(then='reset')": ["ClientOSError", "InvalidMessage"],
+    "handshake-hang": [None, None],
+    "handshake-refused": ["WSServerHandshakeError", "InvalidStatus"],
+    "handshake-refused(status=401)": ["WSServerHandshakeError", "InvalidStatus"],
+}
+HANDSHAKE_KNOBS: dict[str, labkit.Fault] = {
+    str(fault): fault for fault in (labkit.HandshakeCut(then="reset"), labkit.HandshakeRefused(status=401))
+}
+
+
+@pytest.mark.parametrize("on", handlers.STACKS)
+@pytest.mark.parametrize(
+    ("fault", "client", "exception"),
+    [
+        (fault, client, exception)
+        for fault, row in HANDSHAKES.items()
+        for client, exception in zip(("aiohttp", "websockets"), row, strict=True)
+    ],
+)
+async def test_the_handshake(fault: str, client: str, exception: str | None, on: str) -> None:
+    """The handler never starts, on no stack; the client gets its library's own exception, or waits."""
+    patience = 0.3 if exception is None else 10.0
+    run = await labkit.play(
+        handlers.echo(on), on=on, fault=HANDSHAKE_KNOBS.get(fault, fault), client=client, patience=patience
+    )
+    saw = (run.verdict.client_exception or "").partition(":")[0].rpartition(".")[2]
+    assert (saw or None) == exception, run
+    assert (run.verdict.ending, run.verdict.noticed) == ("unknown", "unknown")
+    assert not run.timeline.select("handler", "start")
+    refused = run.timeline.select("client", "refused")
+    assert [event.data["status"] for event in refused] == [STATUS.get(fault)] * (exception is not None)
+
+
+STATUS = {"handshake-refused": 503, "handshake-refused(status=401)": 401}
+
+
+@pytest.mark.parametrize(
+    ("client", "options"),
+    [("websockets", {"open_timeout": 0.05}), ("aiohttp", {"timeout": aiohttp.ClientTimeout(total=0.05)})],
+)
+async def test_a_client_that_waits_gives_up_in_its_own_time(client: str, options: dict[str, Any]) -> None:
+    """A hung handshake is a TimeoutError in both libraries, the builtin one or a subclass."""
+    run = await labkit.play(
+        handlers.websockets_echo, on="websockets", fault="handshake-hang", client=client, client_options=options
+    )
+    assert run.verdict.client_exception is not None
+    assert "Timeout" in run.verdict.client_exception
+    assert run.verdict.sentence.startswith("handshake-hang: the handler never started; the client saw ")
 
 
 @pytest.mark.parametrize("fault", ["fin", "half-close", "reset", "truncated-frame"])

@@ -120,3 +120,25 @@ def test_a_stack_says_what_it_is() -> None:
     assert repr(labkit.STACKS["aiohttp"]).startswith("<stack aiohttp: aiohttp as web.run_app runs it")
     assert "handler_cancellation=True" in repr(labkit.STACKS["aiohttp-cancel"])
     assert labkit.STACKS["aiohttp"].library == f"aiohttp {aiohttp.__version__}"
+
+
+async def test_a_site_that_cannot_start_leaves_no_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the application has begun is cleaned up, and the error passes."""
+    cleaned: list[web.AppRunner] = []
+
+    class Runner(web.AppRunner):
+        """Remembers its end."""
+
+        async def cleanup(self) -> None:
+            """Clean up."""
+            cleaned.append(self)
+            await super().cleanup()
+
+    async def refuses(_: web.TCPSite) -> None:
+        raise OSError("no port is free")
+
+    monkeypatch.setattr(web, "AppRunner", Runner)
+    monkeypatch.setattr(web.TCPSite, "start", refuses)
+    with pytest.raises(OSError, match="no port is free"):
+        await labkit.play(handlers.aiohttp_echo, on="aiohttp")
+    assert len(cleaned) == 1
