@@ -12,7 +12,8 @@ from labkit.verdict import Verdict
 __all__ = ["MEANINGS", "OUTCOMES", "Cell", "Outcome", "badness", "outcome"]
 
 Outcome = Literal[
-    "clean", "unstarted", "unknown", "noisy", "cancelled", "raised", "outlived", "unaware", "hangs", "leaked", "missing", "cut"
+    "clean", "unstarted", "unknown", "noisy", "cancelled", "raised",
+    "outlived", "unaware", "hangs", "leaked", "missing", "cut",
 ]  # fmt: skip
 
 #: From good to bad. What is unknown is not known to be good, and nothing bad is known of it.
