@@ -12,7 +12,8 @@ from labkit.verdict import Verdict
 __all__ = ["MEANINGS", "OUTCOMES", "Cell", "Outcome", "badness", "outcome"]
 
 Outcome = Literal[
-    "clean", "unknown", "noisy", "cancelled", "raised", "outlived", "unaware", "hangs", "leaked", "missing", "cut"
+    "clean", "unstarted", "unknown", "noisy", "cancelled", "raised",
+    "outlived", "unaware", "hangs", "leaked", "missing", "cut",
 ]  # fmt: skip
 
 #: From good to bad. What is unknown is not known to be good, and nothing bad is known of it.
@@ -22,6 +23,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 MEANINGS: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
         "clean": "the handler ended, its cleanup was complete, nothing was left and nobody complained",
+        "unstarted": "the handler never started, and so had nothing to lose",
         "unknown": "the run does not settle it, or there is no run",
         "noisy": "a warning, an error, or an exception that nobody retrieved was reported",
         "cancelled": "the handler was cancelled, and no resource tells whether it cleaned up",
@@ -41,7 +43,8 @@ def outcome(verdict: Verdict) -> Outcome:
 
     ========== ====================================================================================
     clean      ended, cleanup ``complete`` or ``none``; none of the below
-    unknown    the ending, the cleanup, or whether the fault was noticed is ``unknown``
+    unstarted  the ending is ``unknown``, which says that the handler never started
+    unknown    the cleanup, or whether the fault was noticed, is ``unknown``
     noisy      there are complaints
     cancelled  the ending is ``cancelled``, the cleanup ``none``: what the handler skipped, nothing tells
     raised     the ending is ``raised``
@@ -64,7 +67,9 @@ def outcome(verdict: Verdict) -> Outcome:
 
 def _findings(verdict: Verdict) -> Iterator[Outcome]:
     yield "clean"
-    if "unknown" in {verdict.ending, verdict.cleanup, verdict.noticed}:
+    if verdict.ending == "unknown":
+        yield "unstarted"
+    elif "unknown" in {verdict.cleanup, verdict.noticed}:
         yield "unknown"
     if verdict.complaints:
         yield "noisy"

@@ -31,7 +31,7 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"noticed": "no"}, "clean"),
     ({"ending": "cancelled"}, "clean"),
     ({"noticed": "unknown"}, "unknown"),
-    ({"ending": "unknown", "cleanup": "unknown"}, "unknown"),
+    ({"ending": "unknown", "cleanup": "unknown", "noticed": "unknown"}, "unstarted"),
     ({"cleanup": "unknown"}, "unknown"),
     ({"complaints": ("WARNING mine: no",)}, "noisy"),
     ({"ending": "cancelled", "cleanup": "none"}, "cancelled"),

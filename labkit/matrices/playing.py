@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, Final
 
+from labkit.errors import LabError
 from labkit.experiment import Run, play
 from labkit.faults import Fault
 from labkit.matrices.plan import Handlers, Job, check_executor, plan
@@ -120,6 +121,8 @@ async def _here(job: Job, options: dict[str, Any], room: asyncio.Semaphore) -> _
         began = time.perf_counter()
         try:
             run = await play(job.handler, job.cell.stack, job.fault, **options)
+        except LabError as problem:
+            return None, str(problem), time.perf_counter() - began
         except Exception as problem:
             return None, of_exception(problem), time.perf_counter() - began
         return run, None, time.perf_counter() - began

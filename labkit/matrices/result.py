@@ -72,7 +72,9 @@ class Matrix:
         """List the cells as flat rows, as ``pandas.DataFrame`` or ``polars.DataFrame`` take them.
 
         Returns:
-            A dictionary for each cell. What is unknown is None; an empty text says that there was none.
+            A dictionary for each cell. A number that there is not is None, a text is ``""``. Where there is no run,
+            the reason says why, and the findings are ``"unknown"``. polars guesses types by the first 100 rows; for
+            more, give it ``infer_schema_length=None``.
         """
         return [_row(cell) for cell in self.cells]
 
@@ -115,26 +117,26 @@ def _only(cells: Iterable[Cell], what: str, name: str) -> list[Cell]:
 
 
 def _row(cell: Cell) -> dict[str, str | int | float | None]:
-    verdict = cell.verdict
+    # Text in every row, also where there is no run: a data frame may guess the type of a column by its first rows.
     row: dict[str, str | int | float | None] = {
         "handler": cell.handler,
         "stack": cell.stack,
         "family": cell.family,
         "fault": cell.fault,
         "outcome": cell.outcome,
-        "ending": None,
-        "exception": None,
+        "ending": "unknown",
+        "exception": "unknown",
         "close_code": None,
-        "noticed": None,
+        "noticed": "unknown",
         "noticed_after": None,
-        "cleanup": None,
-        "leaked": None,
-        "complaints": None,
-        "sentence": None,
+        "cleanup": "unknown",
+        "leaked": "unknown",
+        "complaints": "unknown",
+        "sentence": "unknown",
         "reason": cell.reason or "",
         "seconds": cell.seconds,
     }
-    if verdict is not None:
+    if (verdict := cell.verdict) is not None:
         row |= {name: getattr(verdict, name) for name in row if hasattr(verdict, name)}
         row |= {
             "exception": verdict.exception or "",

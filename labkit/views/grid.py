@@ -40,6 +40,7 @@ class Look:
 LOOKS: Final[Mapping[Outcome, Look]] = MappingProxyType(
     {
         "clean": Look("●", "o", hue="handler"),
+        "unstarted": Look("△", "^", hollow=True, hue="wire"),
         "unknown": Look("○", "o", hollow=True, hue="wire"),
         "noisy": Look("▲", "^", hue="loop"),
         "cancelled": Look("▼", "v", hue="client"),

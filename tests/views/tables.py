@@ -25,6 +25,7 @@ FAMILIES: Final = {
 
 _FINDINGS: Final[dict[Outcome, dict[str, Any]]] = {
     "clean": {},
+    "unstarted": {"ending": "unknown", "noticed": "unknown", "cleanup": "unknown"},
     "unknown": {"noticed": "unknown"},
     "noisy": {"complaints": ("WARNING mine: no",)},
     "cancelled": {"ending": "cancelled", "cleanup": "none"},
