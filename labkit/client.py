@@ -40,6 +40,9 @@ class Client(asyncio.Protocol):
         self._told_end = False
         self._fragments: list[Frame] = []
 
+    async def ready(self) -> None:
+        """Do nothing: this client's program is the lab's own."""
+
     async def connect(self) -> bool:
         """Connect, and do the opening handshake.
 

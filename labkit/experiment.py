@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from labkit.views.source import Source
 
-__all__ = ["Run", "play"]
+__all__ = ["Run", "check_values", "play"]
 
 #: Seconds to wait for an answer that may never come, before the fault strikes or the experiment ends.
 _SETTLE = 0.25
@@ -149,9 +149,9 @@ async def play(
     """
     check(handler, on, server_options)
     breaks = None if fault is None else find_fault(fault)
-    _check_values(messages, patience)
+    check_values(messages, patience)
     given = dict(client_options or {})
-    check_client(client, given)
+    check_client(client, given, own_process=breaks is not None and breaks.own_process)
     if breaks is not None and (why := breaks.impossible(client)) is not None:
         raise BadValue(f"{breaks} cannot be staged: {why}")
     timeline = Timeline()
@@ -178,7 +178,16 @@ async def _serve(handler: Handler, on: str, timeline: Timeline, options: dict[st
         await _reap(timeline)
 
 
-def _check_values(messages: object, patience: object) -> None:
+def check_values(messages: object, patience: object) -> None:
+    """Refuse messages and a patience that are not what they should be.
+
+    Args:
+        messages: what the client is to send.
+        patience: seconds.
+
+    Raises:
+        BadValue: one of them is wrong.
+    """
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
     for number, message in enumerate(messages, 1):
@@ -202,6 +211,7 @@ async def _act(
     scene = Scene(wire, client, server, timeline, patience, messages)
     if fault is not None and fault.moment == "handshake":
         await _strike(fault, scene)
+    await client.ready()
     if await _connect(client, patience):
         await timeline.until(_starts, patience)
         for message in messages:

@@ -31,6 +31,9 @@ class Client(Protocol):
 
     timeline: Timeline
 
+    async def ready(self) -> None:
+        """Wait until the client's program runs."""
+
     async def connect(self) -> bool:
         """Connect, and do the opening handshake; tell whether the server agreed."""
 
@@ -50,16 +53,17 @@ class Client(Protocol):
         """End the connection without ceremony, if there still is one."""
 
 
-def check_client(name: str, options: Mapping[str, Any]) -> None:
+def check_client(name: str, options: Mapping[str, Any], *, own_process: bool = False) -> None:
     """Refuse a client that does not exist, and options that it does not take.
 
     Args:
         name: the client's name.
         options: keyword arguments for the library's own function.
+        own_process: whether it is to live in a process of its own.
 
     Raises:
         UnknownName: there is no such client.
-        BadOption: the library does not take an option.
+        BadOption: the library does not take an option, or it cannot be sent to another process.
     """
     kind = find("client", name, CLIENTS)
     if not issubclass(kind, LibraryClient):
@@ -70,6 +74,10 @@ def check_client(name: str, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in names:
             raise BadOption(str(UnknownName(f"{kind.function} option", option, names)))
+        if own_process and not isinstance(options[option], str | int | float | None):
+            raise BadOption(
+                f"{option}={options[option]!r} cannot be sent to the client's process; give text or a number"
+            )
 
 
 def make_client(

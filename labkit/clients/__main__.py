@@ -37,9 +37,11 @@ async def live(name: str, url: str, options: dict[str, Any]) -> None:
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     try:
-        say(["connected", await client.connect()])
+        say(["alive"])
         async for line in commands:
             match json.loads(line):
+                case ["connect"]:
+                    say(["connected", await client.connect()])
                 case ["send", text, True]:
                     client.send(text)
                 case ["send", payload, False]:

@@ -81,6 +81,10 @@ class LibraryClient(ABC):
     def _status_of(self, exception: Exception) -> int | None:
         """Read the HTTP status off the exception of a refused handshake."""
 
+    async def ready(self) -> None:
+        """Return at once: this client's program is the lab's own."""
+        return
+
     async def connect(self) -> bool:
         """Connect, and do the opening handshake.
 

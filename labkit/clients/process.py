@@ -36,14 +36,11 @@ class ProcessClient:
         self._task_of_child = json.dumps([name, url, dict(options)])
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._alive: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def connect(self) -> bool:
-        """Start the process, which connects and does the opening handshake.
-
-        Returns:
-            Whether the server agreed; where it did not, the timeline says how the client tells it.
-        """
+    async def ready(self) -> None:
+        """Start the process, and wait until its program runs: that takes as long as the machine takes."""
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         starting = asyncio.create_task(
@@ -63,6 +60,15 @@ class ProcessClient:
             if starting.exception() is None:
                 self._process = starting.result()
                 self._reading = asyncio.create_task(self._read(self._process))
+        await asyncio.shield(self._alive)
+
+    async def connect(self) -> bool:
+        """Have the child connect, and do the opening handshake.
+
+        Returns:
+            Whether the server agreed; where it did not, the timeline says how the client tells it.
+        """
+        self._tell(["connect"])
         return await asyncio.shield(self._connected)
 
     def send(self, message: str | bytes) -> None:
@@ -104,19 +110,20 @@ class ProcessClient:
     def _tell(self, command: list[Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
+        # Of a process that has gone the timeline tells; what is said to it is lost.
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
     async def _read(self, process: Process) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         complaints = asyncio.create_task(process.stderr.read())
-        over = False
         async for line in process.stdout:
             match json.loads(line):
+                case ["alive"]:
+                    self._alive.set_result(True)
                 case ["connected", agreed]:
                     self._connected.set_result(agreed)
                 case [at, kind, text, data]:
-                    over = over or kind in {"ended", "refused"}
                     self.timeline.record_at(at, "client", kind, text, data)
         returned = await process.wait()
         if process.stdin is not None:
@@ -126,5 +133,6 @@ class ProcessClient:
             self.timeline.record("client", "error", last, {"exception": last})
         how = signal.Signals(-returned).name if returned < 0 else f"exit status {returned}"
         self.timeline.record("client", "exit", f"process ended: {how}", {"how": how, "status": returned})
-        if not self._connected.done():
-            self._connected.set_result(False)
+        for future in (self._alive, self._connected):
+            if not future.done():
+                future.set_result(False)

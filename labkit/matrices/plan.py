@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from labkit.clients import check_client
 from labkit.errors import BadHandler, BadValue, UnknownName
-from labkit.experiment import _check_values, play
+from labkit.experiment import check_values, play
 from labkit.faults import FAULTS, Fault, find_fault
 from labkit.outcome import Cell
 from labkit.servers import STACKS, Handler, Stack, check, find_stack, name_of
@@ -134,7 +134,7 @@ def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
         check(job.handler, job.cell.stack, servers)
     defaults = {name: inspect.signature(play).parameters[name].default for name in _PLAYS_OWN}
     own = defaults | options
-    _check_values(own["messages"], own["patience"])
+    check_values(own["messages"], own["patience"])
     check_client(own["client"], dict(own["client_options"] or {}))
 
 

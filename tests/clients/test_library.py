@@ -92,6 +92,18 @@ async def test_options_are_checked(client: str, options: dict[str, Any], sentenc
         labkit.play(handlers.websockets_echo, on="websockets", client=client, client_options=options).send(None)
 
 
+async def test_an_option_for_another_process_is_text_or_a_number() -> None:
+    """Others cannot be sent there."""
+    with pytest.raises(BadOption, match=r"timeout=.* cannot be sent to the client's process; give text or a number"):
+        labkit.play(
+            handlers.websockets_echo,
+            on="websockets",
+            fault="sigint",
+            client="aiohttp",
+            client_options={"timeout": aiohttp.ClientTimeout(total=1)},
+        ).send(None)
+
+
 async def test_an_unknown_client() -> None:
     """The nearest name, and all of them."""
     with pytest.raises(UnknownName, match=r"no client 'websocket'\. Did you mean 'websockets'\?"):
