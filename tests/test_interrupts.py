@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import psutil
 import pytest
@@ -61,3 +63,41 @@ async def test_a_wrong_time_scale_is_told_before_any_socket_opens(on: str, monke
     monkeypatch.setenv("LABKIT_TIME_SCALE", "fast")
     with pytest.raises(BadValue, match="LABKIT_TIME_SCALE is 'fast'"):
         labkit.play(handlers.echo(on), on=on).send(None)
+
+
+#: Runs with more to clean up than a handler: a process, a thread, a client that hangs, bytes that wait.
+RUNS: list[dict[str, Any]] = [
+    {"fault": "sigint"},
+    {"fault": "frozen-process", "client": "aiohttp"},
+    {"fault": "blocked-loop"},
+    {"fault": "stalled-reader"},
+    {"fault": "slow-link"},
+    {"fault": "idle-timeout"},
+    {"fault": "shutdown"},
+    {"fault": "handshake-hang", "client": "aiohttp"},
+    {"fault": "blackhole", "client": "websockets"},
+]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: "-".join(run.values()))
+@pytest.mark.parametrize("on", ["aiohttp", "websockets"])
+async def test_whatever_the_run_has_begun_is_ended(on: str, run: dict[str, Any]) -> None:
+    """Interrupted twice at each of its first events: no socket, task, thread or process of it stays."""
+    me = psutil.Process()
+    before = sockets(), len(asyncio.all_tasks()), threading.active_count(), len(me.children())
+    for count in (1, 3, 8, 21):
+        task = asyncio.ensure_future(labkit.play(handlers.echo(on), on=on, patience=0.2, **run))
+        for _ in range(count):  # a turn of the loop, and time for a process or a thread to get on
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        # The thread that waited for a process ends by itself, right behind it (Python 3.11).
+        async with asyncio.timeout(scaled(10)):
+            while threading.active_count() > before[2]:  # noqa: ASYNC110 - a thread that ends tells nobody
+                await asyncio.sleep(0.001)
+        left = sockets(), len(asyncio.all_tasks()), threading.active_count(), len(me.children())
+        assert left == before, f"interrupted after {count}"

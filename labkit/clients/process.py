@@ -88,9 +88,9 @@ class ProcessClient:
         self.timeline.record("client", "signal", name, {"signal": name, "pid": pid})
         self._process.send_signal(number)
         if number == signal.SIGSTOP:
-            await until_done(
-                asyncio.create_task(asyncio.to_thread(os.waitid, os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT))
-            )
+            state = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+            while os.waitid(os.P_PID, pid, state) is None:  # noqa: ASYNC110, ASYNC222 - it does not block (WNOHANG)
+                await asyncio.sleep(0.001)
 
     async def ended(self) -> None:
         """Wait until the process has ended."""
