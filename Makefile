@@ -14,7 +14,7 @@ help:
 	@echo 'make test       run every test'
 	@echo 'make check      formatting, lint, types'
 	@echo 'make notebooks  run all the notebooks and write them, with outputs, as HTML to build/'
-	@echo 'make bench      print the benchmarks'
+	@echo 'make bench      print the benchmarks (20 minutes: one plays the whole matrix 50 times)'
 	@echo 'make clean      remove $(VENV), build/ and the caches'
 
 lab: $(VENV)/.lab

@@ -7,13 +7,17 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 from labkit.client import Client as OwnClient
 from labkit.clients import make_client
 from labkit.clients.library import LibraryClient
 from labkit.clock import now
 from labkit.timeline import Data, Lane, Timeline
+
+
+#: The longest command, in bytes: a message of the user's, as JSON.
+LINE: Final = 1 << 30
 
 
 def say(line: list[Any]) -> None:
@@ -34,7 +38,7 @@ class Reporting(Timeline):
 async def live(name: str, url: str, options: dict[str, Any]) -> None:
     """Connect, and do what the parent says until it says nothing more."""
     client: Any = make_client(name, url, Reporting(), options)
-    commands = asyncio.StreamReader()
+    commands = asyncio.StreamReader(limit=LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     try:
         say(["alive"])

@@ -97,6 +97,13 @@ async def test_the_events_of_the_process_stand_where_they_happened() -> None:
     assert [event.at for event in run.timeline] == sorted(event.at for event in run.timeline)
 
 
+async def test_a_long_message_reaches_the_process() -> None:
+    """The command that carries it is one line, however long."""
+    messages = ("x" * 300_000, bytes(300_000))
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault="sigkill", messages=messages)
+    assert [event.data["length"] for event in run.timeline.select("client", "recv")] == [300_000, 300_000]
+
+
 async def test_where_there_are_no_signals_the_fault_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one sentence, before any socket opens."""
     monkeypatch.delattr(signal, "SIGSTOP")
