@@ -10,11 +10,10 @@ import sys
 from typing import Any, Final
 
 from labkit.client import Client as OwnClient
-from labkit.clients import make_client
+from labkit.clients import check_client, make_client
 from labkit.clients.library import LibraryClient
 from labkit.clock import now
 from labkit.timeline import Data, Lane, Timeline
-
 
 #: The longest command, in bytes: a message of the user's, as JSON.
 LINE: Final = 1 << 30
@@ -37,6 +36,7 @@ class Reporting(Timeline):
 
 async def live(name: str, url: str, options: dict[str, Any]) -> None:
     """Connect, and do what the parent says until it says nothing more."""
+    check_client(name, options)  # which imports the library, before anybody counts the time
     client: Any = make_client(name, url, Reporting(), options)
     commands = asyncio.StreamReader(limit=LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
