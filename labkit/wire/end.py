@@ -84,10 +84,10 @@ class End(asyncio.BufferedProtocol):
         self.gate.data(self._buffer[:nbytes])
 
     def pause_writing(self) -> None:
-        """This end does not read: stop the other one."""
+        """This end reads more slowly than the other one sends: stop that one."""
         if not self._was_full:
             self._was_full = True
-            self.link.record("full", f"the {self.side} does not read", side=self.side)
+            self.link.record("full", f"{HIGH_WATER // 1024} KiB and more wait for the {self.side}", side=self.side)
         self.peer.pause("peer is full")
 
     def resume_writing(self) -> None:

@@ -141,3 +141,27 @@ def test_a_truncated_frame_must_be_one(knobs: dict[str, object]) -> None:
     """Fewer bytes are sent than announced, whole ones, and then the connection ends."""
     with pytest.raises(BadValue, match="; it takes "):
         dataclasses.replace(labkit.TruncatedFrame(), **knobs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: labkit.Blackhole(direction="up"), "direction='up'; it takes 'both' or 'to-server' or 'to-client'"),
+        (lambda: labkit.Blackhole(direction=[]), r"direction=\[\]; it takes 'both'"),
+        (lambda: labkit.IdleTimeout(seconds=-1), "seconds=-1; it takes a number of seconds above 0"),
+        (lambda: labkit.IdleTimeout(then="cut"), "then='cut'; it takes 'reset' or 'fin'"),
+        (lambda: labkit.SlowLink(delay="1"), "delay='1'; it takes a number of seconds of 0 or more"),
+        (lambda: labkit.SlowLink(rate=0), "rate=0; it takes bytes a second, above 0"),
+        (lambda: labkit.SlowLink(rate=True), "rate=True; it takes bytes a second"),
+        (lambda: labkit.BadOpcode(opcode=1), "opcode=1 is not reserved; it takes 3 to 7, or 11 to 15"),
+        (lambda: labkit.BadOpcode(opcode=16), "opcode=16 is not reserved"),
+        (lambda: labkit.TooBig(size=100), "size=100; it takes a number of bytes from 65536"),
+        (lambda: labkit.HandshakeCut(then=None), "then=None; it takes 'fin' or 'reset'"),
+        (lambda: labkit.HandshakeRefused(status=200), "status=200; it takes the status of an HTTP error, such as 503"),
+        (lambda: labkit.HandshakeRefused(status=599), "status=599; it takes the status"),
+    ],
+)
+def test_a_knob_takes_what_can_be_staged(make: Any, sentence: str) -> None:
+    """Anything else is refused in one sentence, before a connection is there."""
+    with pytest.raises(BadValue, match=sentence):
+        make()
