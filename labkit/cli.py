@@ -160,11 +160,16 @@ def _plain(value: Any) -> Any:
 
 
 @main.command()
-def faults() -> None:
-    """List the faults."""
+@click.argument("name", required=False)
+def faults(name: str | None) -> None:
+    """List the faults; or tell all about the one of a NAME."""
     from labkit import FAULTS
+    from labkit.faults import find_fault
 
-    _list({name: _first_line(fault) for name, fault in FAULTS.items()})
+    if name is not None:
+        click.echo(f"{name}, of the family {find_fault(name).family}\n\n{inspect.getdoc(find_fault(name))}")
+    else:
+        _list({name: _first_line(fault) for name, fault in FAULTS.items()})
 
 
 @main.command()

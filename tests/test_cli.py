@@ -64,6 +64,14 @@ def test_faults_are_listed_with_what_they_do() -> None:
     assert any(re.fullmatch(r"reset +The connection is torn down at once\.", line) for line in lines)
 
 
+def test_one_fault_is_told_whole() -> None:
+    """With what travels on the wire, what causes it in life, and what to look for; a wrong name is one sentence."""
+    told = labkit_says("faults", "blackhole").output
+    assert told.startswith("blackhole, of the family silence\n\nThe network swallows everything.")
+    assert all(part in told for part in ("On the wire:", "In life:", "Look for:", "Args:"))
+    assert "Did you mean 'blackhole'?" in labkit_says("faults", "blackhol").stderr
+
+
 def test_stacks_are_listed() -> None:
     """One line for each stack."""
     names = [line.split()[0] for line in labkit_says("stacks").output.splitlines()]
