@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,15 +11,16 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from labkit.acting import act
 from labkit.checks import check_seconds, check_text
-from labkit.clients import OWN, Client, check_client, make_client
-from labkit.clock import scaled, timeout
+from labkit.clients import OWN, check_client, make_client
+from labkit.clock import scaled
 from labkit.errors import BadValue
-from labkit.faults import Fault, Scene, find_fault
+from labkit.faults import Fault, find_fault
 from labkit.servers import Handler, Server, check, host, name_of
 from labkit.servers.threads import in_own_loop
 from labkit.tasks import describe, tasks_of
-from labkit.timeline import Event, Timeline
+from labkit.timeline import Timeline
 from labkit.verdict import Verdict, judge
 from labkit.wire import Wire
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from labkit.views.source import Source
 
 __all__ = ["Run", "check_values", "play"]
-
-#: Seconds to wait for an answer that may never come, before the fault strikes or the experiment ends.
-_SETTLE = 0.25
 
 #: Seconds for a task that was left behind to end when it is cancelled.
 _REAP = 0.5
@@ -164,7 +161,7 @@ async def play(
         cleanup.push_async_callback(peer.stop)
         # Entered last, so left first: the handler is stopped while its connection is as the fault left it.
         cleanup.push_async_callback(_stop, server, scaled(patience))
-        await _act(server, wire, peer, breaks, messages, scaled(patience))
+        await act(server, wire, peer, breaks, messages, scaled(patience))
     return Run(name_of(handler), on, "none" if breaks is None else str(breaks), timeline)
 
 
@@ -196,95 +193,6 @@ def check_values(messages: object, patience: object) -> None:
         if isinstance(message, str):
             check_text(f"message {number}", message)
     check_seconds("patience", patience)
-
-
-async def _act(
-    server: Server,
-    wire: Wire,
-    client: Client,
-    fault: Fault | None,
-    messages: Sequence[str | bytes],
-    patience: float,
-) -> None:
-    """The play itself: connect, talk, strike, and wait until all is over."""
-    timeline = client.timeline
-    scene = Scene(wire, client, server, timeline, patience, messages)
-    if fault is not None and fault.moment == "handshake":
-        await _strike(fault, scene)
-    await client.ready()
-    if await _connect(client, patience):
-        await timeline.until(_starts, patience)
-        for message in messages:
-            await _say(client, message, patience)
-        # A handler that has ended has closed the connection: there is nothing left to break.
-        if fault is not None and fault.moment == "talk" and not any(map(_ends, timeline)):
-            await _strike(fault, scene)
-    if not any(map(_starts, timeline)) or await timeline.until(_ends, patience) is None:
-        return
-    # The handler has ended. A shielded cleanup may go on, and the library has yet to end the connection.
-    await timeline.until(lambda _: not _closing(timeline), patience)
-    with contextlib.suppress(TimeoutError):
-        async with timeout(scaled(_SETTLE)):
-            await client.ended()
-            for link in wire.links:
-                await link.closed()
-    await server.settled(scaled(_SETTLE))
-
-
-async def _connect(client: Client, patience: float) -> bool:
-    """Connect; a server that never answers is waited for as long as the patience goes, or the client's own."""
-    try:
-        async with timeout(patience):
-            return await client.connect()
-    except TimeoutError:
-        return False
-
-
-async def _say(client: Client, message: str | bytes, patience: float) -> None:
-    """Send a message, and wait for its answer.
-
-    Whether there will be one is settled on the wire, in the lab's own loop. The client may sit in another process,
-    which takes its time.
-    """
-    timeline = client.timeline
-    before = len(timeline)
-    client.send(message)
-    await timeline.until(lambda event: _answers(event) or _passes(event, "client"), patience, start=before)
-    if await timeline.until(lambda event: _answers(event) or _passes(event, "server"), scaled(_SETTLE), start=before):
-        await timeline.until(_answers, patience, start=before)
-
-
-async def _strike(fault: Fault, scene: Scene) -> None:
-    if await fault.due(scene):
-        data = {"fault": fault.name, "family": fault.family, "knobs": fault.knobs()}
-        scene.timeline.record("wire", "fault", str(fault), data)
-        await fault.strike(scene)
-
-
-def _starts(event: Event) -> bool:
-    return event.lane == "handler" and event.kind == "start"
-
-
-def _ends(event: Event) -> bool:
-    return event.lane == "handler" and event.kind == "end"
-
-
-def _answers(event: Event) -> bool:
-    return event.lane == "client" and event.kind in {"recv", "ended", "exit"}
-
-
-def _passes(event: Event, source: str) -> bool:
-    """Whether a message, or what cannot be decoded, passes the wire."""
-    told = event.kind == "opaque" or (event.kind == "frame" and event.data["opcode"] in {"TEXT", "BINARY"})
-    return event.lane == "wire" and told and event.data["source"] == source
-
-
-def _closing(timeline: Timeline) -> bool:
-    """Whether a resource has begun to close and is not yet through."""
-    open_ = 0
-    for event in timeline.select("cleanup"):
-        open_ += {"closing": 1, "closed": -1, "truncated": -1}.get(event.kind, 0)
-    return open_ > 0
 
 
 async def _stop(server: Server, patience: float) -> None:

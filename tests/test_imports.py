@@ -35,7 +35,9 @@ ROOMS: dict[str, set[str]] = {
     "views": {"timeline", "verdict", "outcome"},
     "loop": set(),
     "doctor": {"views"},
+    "acting": {"timeline", "wire", "servers", "faults", "clients"},
     "experiment": {
+        "acting",
         "timeline",
         "tasks",
         "resources",

@@ -126,6 +126,13 @@ async def test_the_handshake(fault: str, client: str, exception: str | None, on:
 STATUS = {"handshake-refused": 503, "handshake-refused(status=401)": 401}
 
 
+@pytest.mark.parametrize(("fault", "how"), [("handshake-cut", "fin"), ("handshake-refused", "fin")])
+async def test_the_labs_own_client_sees_the_end_of_the_connection_too(fault: str, how: str) -> None:
+    """It is refused, and then its connection ends; the lab does not stop it before."""
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault=fault)
+    assert [event.data["how"] for event in run.timeline.select("client", "ended")] == [how]
+
+
 @pytest.mark.parametrize(
     ("client", "options"),
     [("websockets", {"open_timeout": 0.05}), ("aiohttp", {"timeout": aiohttp.ClientTimeout(total=0.05)})],
