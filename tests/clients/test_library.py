@@ -11,6 +11,7 @@ import pytest
 
 import labkit
 from labkit.clients import make_client
+from labkit.clock import scaled
 from labkit.errors import BadOption, UnknownName
 from labkit.timeline import Timeline
 from tests import handlers
@@ -137,6 +138,17 @@ async def test_a_client_that_is_still_there_at_the_end_is_stopped(client: str, f
     assert ended.data["how"] == "still-open"
     assert run.verdict.client_close_code is None
     assert run.verdict.leaked == ()
+
+
+async def test_a_client_that_is_stopped_drops_its_connection_at_once() -> None:
+    """It does not wait for an answer to a goodbye: the server sees the end of TCP, and no Close."""
+    async with labkit.host(handlers.websockets_echo, on="websockets") as server:
+        peer = make_client("websockets", server.url, server.timeline, {})
+        assert await peer.connect()
+        await peer.stop()
+        notice = await server.timeline.until(lambda event: event.kind == "notice", scaled(10))
+    assert notice is not None
+    assert notice.data["code"] == 1006
 
 
 @pytest.mark.parametrize("client", LIBRARIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 import psutil
 import pytest
@@ -79,6 +80,19 @@ async def test_the_process_is_real_and_gone_afterwards(fault: str) -> None:
     [sent] = run.timeline.select("client", "signal")
     assert sent.data["pid"] != os.getpid()
     assert not psutil.pid_exists(sent.data["pid"])
+
+
+async def test_a_ctrl_c_in_the_terminal_is_not_the_childs() -> None:
+    """It goes to a whole session of processes; the child has one of its own, so that only the fault reaches it."""
+    sessions: list[int] = []
+
+    async def looks(websocket: Any) -> None:
+        sessions.extend(os.getsid(child.pid) for child in psutil.Process().children())
+        await handlers.websockets_echo(websocket)
+
+    await labkit.play(looks, on="websockets", fault="sigkill")
+    assert len(sessions) == 1
+    assert sessions[0] != os.getsid(0)
 
 
 async def test_the_events_of_the_process_stand_where_they_happened() -> None:
