@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -272,6 +273,15 @@ def _serve(command: Sequence[str], environment: Mapping[str, str], root: Path) -
     return 0 if code in {0, -signal.SIGTERM} else code
 
 
+def _listens(url: str) -> bool:
+    place = urlsplit(url)
+    try:
+        with socket.create_connection((place.hostname or "", place.port or 80), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def _address(server: subprocess.Popen[bytes], started: float) -> str | None:
     """Wait until the server tells where it listens; None if it ends before.
 
@@ -287,7 +297,7 @@ def _address(server: subprocess.Popen[bytes], started: float) -> str | None:
             info = json.loads(told.read_text()) if told.stat().st_mtime > started - 1 else None
         except (OSError, ValueError):  # not there yet, or half written
             info = None
-        if info is None:
+        if info is None or not _listens(info["url"]):  # it writes its note a moment before it listens
             time.sleep(0.05)
             continue
         token = f"?token={info['token']}" if info["token"] else ""

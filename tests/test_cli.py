@@ -249,20 +249,26 @@ def test_lab_serves_on_loopback_with_a_token_until_ctrl_c(tmp_path: Path) -> Non
 
 
 STALE = """
-import json, os, sys, time
+import json, os, socket, sys, time
 from pathlib import Path
 note = Path(sys.argv[1], f"jpserver-{os.getpid()}.json")
 note.write_text(json.dumps({"url": "http://stale/", "token": ""}))
 os.utime(note, (1, 1))
 print("stale", flush=True)
 sys.stdin.readline()
-note.write_text(json.dumps({"url": "http://fresh/", "token": "t"}))
+unused = socket.socket()
+unused.bind(("127.0.0.1", 0))
+url = "http://127.0.0.1:%d/" % unused.getsockname()[1]
+note.write_text(json.dumps({"url": url, "token": "t"}))
+print(url, flush=True)
+time.sleep(0.2)
+unused.listen()
 sys.stdin.readline()
 """
 
 
 def test_the_note_of_a_server_that_was_killed_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Process numbers come round again; the address is the one that this server tells."""
+    """Process numbers come round again; the address is the one that this server tells, once it listens there."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     server = subprocess.Popen(
         [sys.executable, "-c", STALE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -272,5 +278,7 @@ def test_the_note_of_a_server_that_was_killed_is_not_believed(tmp_path: Path, mo
     with server:
         assert server.stdout.readline().strip() == b"stale"
         threading.Timer(0.2, lambda: (server.stdin.write(b"go\n"), server.stdin.flush())).start()
-        assert labkit.cli._address(server, time.time()) == "http://fresh/lab/tree/notebooks/00-start-here.ipynb?token=t"
+        address = labkit.cli._address(server, time.time())
+        url = server.stdout.readline().strip().decode()
+        assert address == f"{url}lab/tree/notebooks/00-start-here.ipynb?token=t"
         server.stdin.write(b"end\n")
