@@ -1,0 +1,72 @@
+"""Every exercise is what it says: its starter fails by a rule, its solution passes, its wrong handlers are caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import labkit
+from labkit.exercises import Exercise
+
+EXERCISES = list(labkit.EXERCISES.values())
+WRONG = [(exercise, handler) for exercise in EXERCISES for handler in exercise.wrong]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+async def test_the_starter_fails_by_a_rule(exercise: Exercise) -> None:
+    """And not by an error: there is something to learn."""
+    report = await labkit.check(exercise.name, exercise.starter)
+    assert report.bug is None, report
+    assert report.broken, report
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+async def test_the_solution_passes(exercise: Exercise) -> None:
+    """On every stack that the exercise names."""
+    report = await labkit.check(exercise.name, exercise.solution)
+    assert report.passed, report
+    assert {run.on for run in report.runs} == set(exercise.stacks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+async def test_the_solution_passes_ten_times_in_a_row(exercise: Exercise) -> None:
+    """No luck is needed."""
+    for _ in range(10):
+        report = await labkit.check(exercise.name, exercise.solution)
+        assert report.passed, report
+
+
+@pytest.mark.parametrize(("exercise", "handler"), WRONG, ids=lambda it: getattr(it, "name", None) or it.__name__)
+async def test_a_wrong_handler_is_caught_by_the_rule_that_names_it(exercise: Exercise, handler: object) -> None:
+    """By its rule, whichever others it breaks."""
+    report = await labkit.check(exercise.name, handler)  # type: ignore[arg-type]
+    assert report.bug is None, report
+    assert exercise.wrong[handler] in report.broken, report  # type: ignore[index]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+def test_everything_is_written(exercise: Exercise) -> None:
+    """Three hints that differ, a goal, two wrong handlers or more, each with a rule that exists."""
+    assert labkit.EXERCISES[exercise.name] is exercise
+    assert len(set(exercise.hints)) == 3
+    assert all(len(text) > 20 for text in (*exercise.hints, exercise.goal, exercise.title))
+    assert set(exercise.stacks) <= set(labkit.STACKS)
+    assert len(exercise.wrong) >= 2
+    assert set(exercise.wrong.values()) <= {rule.name for rule in exercise.rules}
+    assert all(rule.trials and rule.says.endswith(".") for rule in exercise.rules)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+def test_the_sources_can_be_pasted(exercise: Exercise) -> None:
+    """They compile as a cell does, under the learner's own name, and name nothing of this package's insides."""
+    for source in (exercise.starter_source, exercise.solution_source):
+        assert source.startswith("async def my_handler(")
+        assert "noqa" not in source
+        compile(source, "cell", "exec")
