@@ -15,9 +15,9 @@ __all__ = ["find_bug"]
 _STORM: Final = 200
 
 #: Exceptions that no fault causes, whenever they come.
-_MISTAKES: Final = re.compile(
-    r"(NameError|UnboundLocalError|AttributeError|TypeError|ImportError|ModuleNotFoundError|SyntaxError)\b"
-)
+_MISTAKES: Final = re.compile(r"(NameError|UnboundLocalError|ImportError|ModuleNotFoundError)\b")
+#: The same before the fault; after it they may come of what the library hands out.
+_EARLY_MISTAKES: Final = re.compile(r"(AttributeError|TypeError|LookupError|IndexError|KeyError)\b")
 
 
 def find_bug(run: Run, trial: Trial) -> str | None:
@@ -35,10 +35,11 @@ def find_bug(run: Run, trial: Trial) -> str | None:
     if prints > _STORM:
         return f"your handler printed {prints:,} lines in {story.waited}; take the print away, or use labkit.note once"
     end, fault = story.end, story.fault
-    if end is not None and end.data["ending"] == "raised" and not trial.trap:
+    if end is not None and end.data["ending"] == "raised":
         before = fault is None or end.at < fault.at
         exception = end.data["exception"]
-        if _MISTAKES.match(exception) or (before and not end.data["loss"] and not exception.startswith("TimeoutError")):
+        early = _EARLY_MISTAKES.match(exception) or not (trial.trap or end.data["loss"])
+        if _MISTAKES.match(exception) or (before and early):
             when = "before any fault" if before else "after the fault, and not because of it"
             return f"your handler raised {exception}, at {story.at(end)}, {when}{_line(story)}{_library(run)}"
     if trial.answered and fault is not None and (end is None or end.at > fault.at):

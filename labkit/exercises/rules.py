@@ -30,20 +30,22 @@ def answers(run: Run) -> Finding:
     came = [event for event in story.all("client", "recv") if event.at < until]
     if not sent:
         return Finding("unknown", "the client came to say nothing")
+    if story.fault is None and run.fault != "none" and story.end is not None:
+        return broken(f"{_messages(len(came))} came back, and {story.ended}, before the client was through")
     if len(came) < len(sent):
         return broken(f"the client sent {_messages(len(sent))} and received {len(came)}; {story.ended}")
     return kept(f"{_messages(len(sent))}, {len(came)} back by {story.at(came[-1])}")
 
 
 def answers_after(run: Run) -> Finding:
-    """A message that comes after the fault is answered."""
+    """A message that comes after the fault is echoed."""
     story = Story(run)
     if story.fault is None:
         return Finding("unknown", f"the fault did not strike; {story.ended}")
     said = next(story.after_the_fault("client", "send"), None)
-    came = next(story.after_the_fault("client", "recv"), None)
     if said is None:
         return Finding("unknown", f"{story.struck}; the client said nothing after it")
+    came = next((event for event in story.after_the_fault("client", "recv") if event.text == said.text), None)
     if came is None:
         return broken(f"{story.struck}, and the client spoke at {story.at(said)}; no answer came, and {story.ended}")
     return kept(f"the client spoke at {story.at(said)} and had its answer at {story.at(came)}")
@@ -65,8 +67,7 @@ def cleans_up(run: Run) -> Finding:
         case "truncated":
             return broken(f"{story.struck}; the closing of {name} was cut short at {story.at(last)}; {story.ended}")
         case "missing":
-            later = f" in {story.waited}" if story.end is None else ""
-            return broken(f"{story.struck}; {story.ended}, and the closing of {name} never began{later}")
+            return broken(f"{story.struck}; {story.ended}, and the closing of {name} never began")
         case "outlived" if story.end is not None:
             when = f"only at {story.at(last)}" if last.kind == "closed" else "not yet"
             return broken(f"{story.struck}; {story.ended}, when {name} was still open: it was closed {when}")
