@@ -20,7 +20,7 @@ from labkit.experiment import Run, play
 __all__ = ["check"]
 
 #: How many experiments are under way at once at most.
-_MOST: Final = 12
+_MOST: Final = 20
 
 _Runs = Mapping[tuple[str, Trial], Run]
 
@@ -104,7 +104,7 @@ def _judge(rule: Rule, exercise: Exercise, runs: _Runs) -> Answer:
 def _settled(finding: Finding, run: Run, trial: Trial) -> Finding:
     """A rule is not known to be kept where its fault never struck."""
     story = Story(run)
-    if finding.state == "kept" and trial.fault is not None and story.fault is None:
+    if finding.state == "kept" and trial.fault is not None and story.fault is None and story.end is not None:
         return Finding("unknown", f"the fault did not strike: {story.ended}, before it")
     return finding
 

@@ -70,3 +70,9 @@ def test_the_sources_can_be_pasted(exercise: Exercise) -> None:
         assert source.startswith("async def my_handler(")
         assert "noqa" not in source
         compile(source, "cell", "exec")
+
+
+def test_there_are_enough() -> None:
+    """Ten or more, and one at least for each notebook from 01 to 09."""
+    assert len(EXERCISES) >= 10
+    assert {exercise.notebook for exercise in EXERCISES} == {f"{number:02}" for number in range(1, 10)}
