@@ -53,7 +53,10 @@ def find_bug(run: Run, trial: Trial) -> str | None:
 
 def _line(story: Story) -> str:
     lines = list(story.all("handler", "line"))
-    return f"; the last new line that ran was line {lines[-1].data['line']}: {lines[-1].text.strip()}" if lines else ""
+    if not lines:
+        return ""
+    number, text = f"line {lines[-1].data['line']}", lines[-1].text.strip()
+    return f"; the last new line that ran was {number}" + ("" if text == number else f": {text}")
 
 
 def _library(run: Run) -> str:

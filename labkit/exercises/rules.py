@@ -29,7 +29,8 @@ def answers(run: Run) -> Finding:
     sent = [event for event in story.all("client", "send") if event.at < until]
     came = [event for event in story.all("client", "recv") if event.at < until]
     if not sent:
-        return Finding("unknown", "the client came to say nothing")
+        refused = story.first("client", "refused")
+        return broken(f"{refused.text}; {story.ended}") if refused and story.start else Finding("unknown", story.ended)
     if story.fault is None and run.fault != "none" and story.end is not None:
         return broken(f"{_messages(len(came))} came back, and {story.ended}, before the client was through")
     if len(came) < len(sent):
@@ -41,7 +42,8 @@ def answers_after(run: Run) -> Finding:
     """A message that comes after the fault is echoed."""
     story = Story(run)
     if story.fault is None:
-        return Finding("unknown", f"the fault did not strike; {story.ended}")
+        # A handler that ended by itself, before the fault, answers nothing any more.
+        return Finding("unknown" if story.end is None else "broken", f"the fault did not strike: {story.ended}")
     said = next(story.after_the_fault("client", "send"), None)
     if said is None:
         return Finding("unknown", f"{story.struck}; the client said nothing after it")

@@ -190,3 +190,15 @@ async def test_an_interrupt_leaves_nothing() -> None:
     checking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await checking
+
+
+async def test_a_handler_that_never_upgrades() -> None:
+    """The client was refused, and so nothing came back."""
+
+    async def handler(request: Any) -> Any:
+        return web.Response(text="hello")
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is None
+    assert report.broken == ("echo", "release")
+    assert "your handler returned" in report.answers[0].evidence
