@@ -16,7 +16,7 @@ async def starter(request: web.Request) -> web.WebSocketResponse:
     await ws.prepare(request)
     database = await labkit.resource("database").open()
     try:
-        async with asyncio.timeout(0.4):
+        async with asyncio.timeout(1):
             try:
                 async for message in ws:
                     await ws.send_str(message.data)
@@ -33,7 +33,7 @@ async def solution(request: web.Request) -> web.WebSocketResponse:
     await ws.prepare(request)
     async with labkit.resource("database"):
         try:
-            async with asyncio.timeout(0.4):
+            async with asyncio.timeout(1):
                 try:
                     async for message in ws:
                         await ws.send_str(message.data)
@@ -50,7 +50,7 @@ async def returns_instead(request: web.Request) -> web.WebSocketResponse:
     await ws.prepare(request)
     async with labkit.resource("database"):
         try:
-            async with asyncio.timeout(0.4):
+            async with asyncio.timeout(1):
                 async for message in ws:
                     await ws.send_str(message.data)
         except asyncio.CancelledError:
@@ -66,7 +66,7 @@ async def raises_before_it_closes(request: web.Request) -> web.WebSocketResponse
     await ws.prepare(request)
     database = await labkit.resource("database").open()
     try:
-        async with asyncio.timeout(0.4):
+        async with asyncio.timeout(1):
             try:
                 async for message in ws:
                     await ws.send_str(message.data)
@@ -84,7 +84,7 @@ async def raises_something_else(request: web.Request) -> web.WebSocketResponse:
     await ws.prepare(request)
     async with labkit.resource("database"):
         try:
-            async with asyncio.timeout(0.4):
+            async with asyncio.timeout(1):
                 try:
                     async for message in ws:
                         await ws.send_str(message.data)
@@ -103,7 +103,7 @@ EXERCISE = Exercise(
     name="catch-cancelled",
     notebook="03",
     title="see the cancel, and let it pass",
-    goal='The handler gives each client 400 ms, notes "interrupted" when it is cancelled and "time is up" when '
+    goal='The handler gives each client one second, notes "interrupted" when it is cancelled and "time is up" when '
     "the limit ends it. Mend it: every cancel passes, the limit holds, and the database is closed whatever happens.",
     starter=starter,
     solution=solution,
@@ -122,7 +122,7 @@ EXERCISE = Exercise(
     rules=(
         Rule(
             "limit",
-            'A client that stays is interrupted after 400 ms, and you note "interrupted", then "time is up".',
+            'A client that stays is interrupted after one second, and you note "interrupted", then "time is up".',
             STAYS,
             notes("interrupted", "time is up"),
         ),

@@ -19,7 +19,7 @@ async def starter(request: web.Request) -> web.WebSocketResponse:
 
 
 async def solution(request: web.Request) -> web.WebSocketResponse:
-    ws = web.WebSocketResponse(heartbeat=0.3)
+    ws = web.WebSocketResponse(heartbeat=0.5)
     await ws.prepare(request)
     async with labkit.resource("database"):
         async for message in ws:
@@ -29,7 +29,7 @@ async def solution(request: web.Request) -> web.WebSocketResponse:
 
 
 async def sends_the_error_back(request: web.Request) -> web.WebSocketResponse:
-    ws = web.WebSocketResponse(heartbeat=0.3)
+    ws = web.WebSocketResponse(heartbeat=0.5)
     await ws.prepare(request)
     async with labkit.resource("database"):
         async for message in ws:
@@ -48,7 +48,7 @@ async def too_slow(request: web.Request) -> web.WebSocketResponse:
 
 
 async def receive_timeout(request: web.Request) -> web.WebSocketResponse:
-    ws = web.WebSocketResponse(receive_timeout=0.3)
+    ws = web.WebSocketResponse(receive_timeout=0.5)
     await ws.prepare(request)
     async with labkit.resource("database"):
         try:
@@ -87,7 +87,7 @@ EXERCISE = Exercise(
             "which it sends one every so many seconds, and ends the connection when no answer comes."
         ),
         (
-            "`web.WebSocketResponse(heartbeat=0.3)`: aiohttp gives up after 1.5 times the heartbeat, and tells you by "
+            "`web.WebSocketResponse(heartbeat=0.5)`: aiohttp gives up after 1.5 times the heartbeat, and tells you by "
             "a message of type ERROR: echo only `WSMsgType.TEXT`."
         ),
     ),

@@ -98,7 +98,7 @@ def asks(run: Run) -> Finding:
 
 QUIET = (Trial(None, patience=1.0, trap=True),)
 LATE = (Trial(SlowLink(delay=0.3, direction="to-server"), trap=True),)
-ENDS = (Trial("reset"), Trial("fin"), Trial("close"))
+ENDS = (Trial("reset", trap=True), Trial("fin", trap=True), Trial("close", trap=True))
 
 EXERCISE = Exercise(
     name="receive-timeout",
