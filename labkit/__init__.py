@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from labkit.clients import CLIENTS
     from labkit.errors import LabError
+    from labkit.exercises import EXERCISES, check, hint, predict, progress, solution
     from labkit.experiment import Run, play
     from labkit.faults import (
         FAULTS,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 #: Each public name, with the room it comes from.
 _ROOMS: Final = {
     "CLIENTS": "clients",
+    "EXERCISES": "exercises",
     "FAULTS": "faults",
     "STACKS": "servers",
     "BadOpcode": "faults",
@@ -92,17 +94,23 @@ _ROOMS: Final = {
     "UnmaskedFrame": "faults",
     "Verdict": "verdict",
     "Wire": "wire",
+    "check": "exercises",
+    "hint": "exercises",
     "host": "servers",
     "load": "recordings",
     "matrix": "matrices",
     "note": "resources",
     "play": "experiment",
+    "predict": "exercises",
+    "progress": "exercises",
     "resource": "resources",
     "run": "loop",
+    "solution": "exercises",
 }
 
 __all__ = [
     "CLIENTS",
+    "EXERCISES",
     "FAULTS",
     "STACKS",
     "BadOpcode",
@@ -140,13 +148,18 @@ __all__ = [
     "UnmaskedFrame",
     "Verdict",
     "Wire",
+    "check",
+    "hint",
     "host",
     "load",
     "matrix",
     "note",
     "play",
+    "predict",
+    "progress",
     "resource",
     "run",
+    "solution",
 ]
 
 

@@ -157,6 +157,33 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+# --- exercises -------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("exercise", metavar="EXERCISE")
+@click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
+def check(exercise: str, handler: str) -> None:
+    """Check a handler against the rules of an exercise; `labkit exercises` lists them.
+
+    For example: labkit check unclean-exit server.py:handler
+    """
+    import labkit
+
+    report = labkit.run(labkit.check(exercise, load_handler(handler)))
+    click.echo(str(report))
+    if not report.passed:
+        sys.exit(1)
+
+
+@main.command()
+def exercises() -> None:
+    """List the exercises, and what is done."""
+    import labkit
+
+    click.echo(str(labkit.progress()))
+
+
 # --- faults, stacks --------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "lines": {"timeline"},
     "verdict": {"timeline"},
     "outcome": {"verdict"},
-    "progress": set(),
+    "bar": set(),
     "wire": {"timeline", "wording", "tasks"},
     "servers": {"timeline", "wording", "pulse", "tasks", "resources", "lines"},
     "faults": {"timeline", "tasks", "wire"},
@@ -52,8 +52,9 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 ROOMS["recordings"] = ROOMS["timemachine"] = ROOMS["experiment"] | {"experiment"}
-ROOMS["matrices"] = ROOMS["recordings"] | {"clients", "outcome", "progress", "pulse", "wording"}
-ROOMS["exercises"] = (ROOMS["recordings"] | {"matrices"}) - {"servers", "wire"}
+ROOMS["matrices"] = ROOMS["recordings"] | {"bar", "clients", "outcome", "pulse", "wording"}
+#: ``__init__``: the handlers of an exercise are written as a learner writes them, with ``import labkit``.
+ROOMS["exercises"] = (ROOMS["recordings"] | {"matrices", "__init__"}) - {"servers", "wire"}
 #: ``run.save()`` reaches up, when it is called.
 LATE = {("experiment", "recordings")}
 #: The doors may use every room.

@@ -10,12 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, Final
 
+from labkit.bar import bar
 from labkit.errors import LabError
 from labkit.experiment import Run, play
 from labkit.faults import Fault
 from labkit.matrices.plan import Handlers, Job, check_executor, plan
 from labkit.matrices.result import Matrix
-from labkit.progress import bar
 from labkit.pulse import pulse
 from labkit.tasks import until_done
 from labkit.timeline import Event, Timeline

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from labkit.progress import bar
+from labkit.bar import bar
 
 
 def test_it_goes_to_stderr_and_leaves_no_thread(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +38,7 @@ import sys, types
 sys.modules["ipykernel.zmqshell"] = types.SimpleNamespace()
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: None)
 sys.modules["ipywidgets"] = None
-from labkit.progress import bar
+from labkit.bar import bar
 with bar(1, shown=True) as steps:
     steps.update()
 print(type(steps).__mro__[1].__module__)
@@ -54,7 +54,7 @@ def test_it_starts_no_process() -> None:
     program = """
 import multiprocessing, psutil
 multiprocessing.set_start_method("spawn")
-from labkit.progress import bar
+from labkit.bar import bar
 with bar(1, shown=True) as steps:
     steps.update()
 print(psutil.Process().children())

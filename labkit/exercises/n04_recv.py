@@ -1,0 +1,93 @@
+"""Notebook 04: a loop around recv() that knows both ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+
+import labkit
+from labkit.exercises.exercise import Exercise, Rule, Trial
+from labkit.exercises.rules import answers, notes, quiet
+from labkit.faults import Close
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+
+async def starter(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosedError:
+        labkit.note("lost")
+
+
+async def solution(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosedOK:
+        labkit.note("left")
+    except ConnectionClosedError:
+        labkit.note("lost")
+
+
+async def one_for_both(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosed:
+        labkit.note("left")
+
+
+async def only_ok(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosedOK:
+        labkit.note("left")
+
+
+async def around_async_for(websocket: ServerConnection) -> None:
+    try:
+        async for message in websocket:
+            await websocket.send(message)
+    except ConnectionClosedOK:
+        labkit.note("left")
+    except ConnectionClosedError:
+        labkit.note("lost")
+
+
+POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
+LOST = (Trial("reset"), Trial("fin"), Trial("truncated-frame"), Trial(Close(code=4000)))
+
+EXERCISE = Exercise(
+    name="recv",
+    notebook="04",
+    title="a loop around recv() that knows both ends",
+    goal='Echo each message. Note "left" when the client closed normally (1000, 1001, or no code) and "lost" when it '
+    "did not; no exception leaves your handler.",
+    starter=starter,
+    solution=solution,
+    hints=(
+        "`recv()` has no quiet end: it raises after a clean close too. Which exception comes then?",
+        (
+            "`ConnectionClosedOK` and `ConnectionClosedError` are siblings; `ConnectionClosed` is above both. Two "
+            "ends, two branches."
+        ),
+        'Before the branch that is there, add `except ConnectionClosedOK:` with `labkit.note("left")`.',
+    ),
+    stacks=("websockets",),
+    rules=(
+        Rule("echo", "Each message comes back to the client.", POLITE, answers),
+        Rule("left", 'You note "left", once, for a client that closes normally.', POLITE, notes("left")),
+        Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost")),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", POLITE + LOST, quiet),
+    ),
+    wrong={one_for_both: "lost", only_ok: "nothing-escapes", around_async_for: "left"},
+)

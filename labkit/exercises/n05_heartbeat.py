@@ -1,0 +1,108 @@
+"""Notebook 05: notice a client that can no longer say goodbye."""
+
+from __future__ import annotations
+
+from aiohttp import WSMsgType, web
+
+import labkit
+from labkit.exercises.exercise import Exercise, Rule, Trial
+from labkit.exercises.rules import answers, cleans_up, quiet, stays, within
+
+
+async def starter(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        async for message in ws:
+            await ws.send_str(message.data)
+    return ws
+
+
+async def solution(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(heartbeat=0.5)
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        async for message in ws:
+            if message.type is WSMsgType.TEXT:
+                await ws.send_str(message.data)
+    return ws
+
+
+async def sends_the_error_back(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(heartbeat=0.5)
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        async for message in ws:
+            await ws.send_str(message.data)
+    return ws
+
+
+async def too_slow(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(heartbeat=30)
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        async for message in ws:
+            if message.type is WSMsgType.TEXT:
+                await ws.send_str(message.data)
+    return ws
+
+
+async def receive_timeout(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(receive_timeout=0.5)
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        try:
+            async for message in ws:
+                await ws.send_str(message.data)
+        except TimeoutError:
+            pass
+    return ws
+
+
+async def pings_once(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        async for message in ws:
+            await ws.ping()
+            await ws.send_str(message.data)
+    return ws
+
+
+SILENCE = (Trial("blackhole", patience=2.5),)
+QUIET = (Trial(None, patience=1.5, trap=True),)
+
+EXERCISE = Exercise(
+    name="heartbeat",
+    notebook="05",
+    title="notice a client that can no longer say goodbye",
+    goal="The network swallows everything, and nobody says so. Make the handler end within 1.5 s, with its database "
+    "closed; a client that is only quiet is kept.",
+    starter=starter,
+    solution=solution,
+    hints=(
+        "Nothing will ever arrive. What could the server send, to which a live client must answer by itself?",
+        (
+            "A Ping is answered with a Pong by the client's library. `web.WebSocketResponse` takes an argument by "
+            "which it sends one every so many seconds, and ends the connection when no answer comes."
+        ),
+        (
+            "`web.WebSocketResponse(heartbeat=0.5)`: aiohttp gives up after 1.5 times the heartbeat, and tells you by "
+            "a message of type ERROR: echo only `WSMsgType.TEXT`."
+        ),
+    ),
+    stacks=("aiohttp", "aiohttp-cancel"),
+    rules=(
+        Rule("echo", "Each message comes back to the client.", SILENCE, answers),
+        Rule("notices", "Your handler ends within 1.5 s of the silence.", SILENCE, within(1.5)),
+        Rule("release", "The database is closed before your handler ends.", SILENCE, cleans_up),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", SILENCE, quiet),
+        Rule("keeps", "A client that is only quiet is kept.", QUIET, stays),
+    ),
+    wrong={
+        too_slow: "notices",
+        sends_the_error_back: "nothing-escapes",
+        receive_timeout: "keeps",
+        pings_once: "notices",
+    },
+)

@@ -1,0 +1,196 @@
+"""Notebook 07: a set of connections that everybody shares."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable
+from typing import Any, Self
+
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.exceptions import ConnectionClosed
+
+import labkit
+from labkit.exercises.exercise import Exercise, Finding, Handler, Rule, Trial
+from labkit.exercises.rules import answers, broken, kept, quiet
+from labkit.exercises.story import Story
+from labkit.experiment import Run, play
+from labkit.faults import Close
+
+
+async def starter(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    async for message in websocket:
+        for member in members:
+            await member.send(message)
+    members.remove(websocket)
+
+
+async def solution(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.remove(websocket)
+
+
+async def strikes_off_while_it_counts(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            for member in members:
+                try:
+                    await member.send(message)
+                except ConnectionClosed:
+                    members.discard(member)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+async def gives_up_at_the_first(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            for member in list(members):
+                await member.send(message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+async def only_after_a_goodbye(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+        members.remove(websocket)
+    except ConnectionClosed:
+        pass
+
+
+async def lets_the_loss_escape(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+    finally:
+        members.remove(websocket)
+
+
+async def never_joins(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+            await websocket.send(message)
+    except ConnectionClosed:
+        pass
+
+
+_JOINED, _LEFT, _STAYED = "joined the members", "left the members", "still among the members"
+
+
+class Members(set[ServerConnection]):
+    """A set that notes when somebody is entered."""
+
+    def add(self, member: ServerConnection, /) -> None:
+        """Enter one."""
+        self.update((member,))
+
+    def update(self, *others: Iterable[ServerConnection]) -> None:
+        """Enter some."""
+        before = len(self)
+        super().update(*others)
+        if len(self) > before:
+            labkit.note(_JOINED)
+
+    def __ior__(self, others: Any) -> Self:  # type: ignore[misc, override]
+        self.update(others)
+        return self
+
+
+async def given(handler: Handler) -> Handler:
+    """Give the handler a set with a dead client in it, as another handler may have left one behind.
+
+    That one is a real connection, which was reset.
+    """
+    members = Members([await _dead_connection()])
+
+    @functools.wraps(handler)
+    async def call(websocket: ServerConnection) -> None:
+        try:
+            await handler(websocket, members)
+        finally:
+            labkit.note(_STAYED if websocket in members else _LEFT)
+
+    # For the library it takes the connection alone.
+    vars(call)["__signature__"] = inspect.Signature([inspect.Parameter("websocket", inspect.Parameter.POSITIONAL_ONLY)])
+    return call
+
+
+async def _dead_connection() -> ServerConnection:
+    found: list[ServerConnection] = []
+
+    async def vanishes(websocket: ServerConnection) -> None:
+        found.append(websocket)
+        await websocket.wait_closed()
+
+    await play(vanishes, "websockets", "reset", messages=())
+    return found[0]
+
+
+def strikes_off(run: Run) -> Finding:
+    """The handler's connection was among the members, and is not when the handler has ended."""
+    story = Story(run)
+    notes = {event.text for event in story.all("handler", "note")}
+    if _STAYED in notes:
+        return broken(f"{story.struck}; {story.ended}, and its connection was still in `members`")
+    if {_JOINED, _LEFT} <= notes:
+        return kept(f"{story.struck}; `members` was without the connection when {story.ended}")
+    if story.end is None:
+        return Finding("unknown", f"{story.struck}; {story.ended}")
+    return broken(f"{story.struck}; {story.ended}, and its connection was never in `members`")
+
+
+ENDS = tuple(Trial(fault, trap=True) for fault in ("close", "going-away", "reset", "fin", Close(code=4000)))
+TALK = (Trial("close", trap=True),)
+
+EXERCISE = Exercise(
+    name="members",
+    notebook="07",
+    title="a set of connections that everybody shares",
+    goal="Your handler gets a second argument, a set with the connections of all clients. Enter yours, send each "
+    "message to all, and strike yours off at every ending. One of the others in the set has been dead for a while.",
+    starter=starter,
+    solution=solution,
+    hints=(
+        "What does `send()` do on a connection that is gone, and whose handler is it that then ends?",
+        (
+            "One dead member must not end the round: for that websockets has a function. Striking off has to happen "
+            "however the loop ends: for that Python has a statement."
+        ),
+        (
+            "`broadcast(members, message)` from `websockets.asyncio.server` passes over the dead. Put "
+            "`members.remove(websocket)` into `finally`, and `except ConnectionClosed: pass` before it."
+        ),
+    ),
+    stacks=("websockets",),
+    rules=(
+        Rule("reaches", "Each message reaches your client, though another member is dead.", TALK, answers),
+        Rule("strikes-off", "Your connection is in `members`, and out of it at every ending.", ENDS, strikes_off),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", ENDS, quiet),
+    ),
+    wrong={
+        strikes_off_while_it_counts: "reaches",
+        gives_up_at_the_first: "reaches",
+        only_after_a_goodbye: "strikes-off",
+        lets_the_loss_escape: "nothing-escapes",
+        never_joins: "strikes-off",
+    },
+    given=given,
+)

@@ -1,0 +1,116 @@
+"""Notebook 08: a busy handler, and a server that shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import labkit
+from labkit.exercises.exercise import Exercise, Rule, Trial
+from labkit.exercises.rules import answers, cleans_up, leaves_nothing, quiet, within
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+
+async def starter(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            await asyncio.sleep(float(seconds))  # the job
+            await websocket.send("done")
+
+
+async def solution(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            job = asyncio.create_task(asyncio.sleep(float(seconds)))
+            closed = asyncio.create_task(websocket.wait_closed())
+            await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if job.done():
+                await websocket.send("done")
+            job.cancel()
+            closed.cancel()
+            await asyncio.wait({job, closed})
+
+
+async def forgets_the_job(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            job = asyncio.create_task(asyncio.sleep(float(seconds)))
+            closed = asyncio.create_task(websocket.wait_closed())
+            await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if job.done():
+                await websocket.send("done")
+            closed.cancel()
+
+
+async def limits_the_job(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            try:
+                async with asyncio.timeout(10):
+                    await asyncio.sleep(float(seconds))
+            except TimeoutError:
+                return
+            await websocket.send("done")
+
+
+async def drops_every_job(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            try:
+                async with asyncio.timeout(0.05):
+                    await asyncio.sleep(float(seconds))
+            except TimeoutError:
+                return
+            await websocket.send("done")
+
+
+async def answers_a_closed_client(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            job = asyncio.create_task(asyncio.sleep(float(seconds)))
+            closed = asyncio.create_task(websocket.wait_closed())
+            await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
+            job.cancel()
+            closed.cancel()
+            await websocket.send("done")
+
+
+SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
+LONG = (Trial("shutdown", messages=("0.01", "30"), answered=False),)
+
+EXERCISE = Exercise(
+    name="busy",
+    notebook="08",
+    title="a busy handler, and a server that shuts down",
+    goal='Each message is a job of so many seconds, answered by "done". When the server shuts down in the middle of '
+    "a job of 30 s, your handler ends within a second, with its worker closed and the job not left running.",
+    starter=starter,
+    solution=solution,
+    hints=(
+        "The client is told at once, by Close 1001. The handler is not: what is it waiting for, meanwhile?",
+        (
+            "Wait for two things at a time, the job and the end of the connection, and see which comes first. "
+            "`websocket.wait_closed()` is the second."
+        ),
+        (
+            "Make a task of each, `await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)`, send "
+            "only if `job.done()`, then cancel both and wait for them."
+        ),
+    ),
+    stacks=("websockets",),
+    rules=(
+        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT, answers),
+        Rule("ends", "Your handler ends within a second of the shutdown.", LONG, within(1.0)),
+        Rule("release", "The worker is closed before your handler ends.", LONG, cleans_up),
+        Rule("no-rest", "The job is not left behind.", LONG, leaves_nothing),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", SHORT + LONG, quiet),
+    ),
+    wrong={
+        forgets_the_job: "no-rest",
+        limits_the_job: "ends",
+        drops_every_job: "done",
+        answers_a_closed_client: "nothing-escapes",
+    },
+)

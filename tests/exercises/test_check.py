@@ -1,0 +1,204 @@
+"""What check() says: of rules, with times; and of a handler's own bugs, which are not the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import labkit
+from labkit.errors import UnknownName
+
+NAME = "unclean-exit"
+EXERCISE = labkit.EXERCISES[NAME]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+
+
+async def connected(request: Any) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    return ws
+
+
+async def test_a_broken_rule_has_its_evidence() -> None:
+    """The times are those of the run that is shown."""
+    report = await labkit.check(NAME, EXERCISE.starter)
+    assert report.broken == ("release",)
+    assert not report.passed
+    assert report.run is not None
+    assert report.run.on == "aiohttp-cancel"
+    answer = report.answers[1]
+    found = re.fullmatch(
+        r"the client vanished at (\S+) ms; your handler was cancelled at (\S+) ms, and the closing of `database` "
+        r"never began",
+        answer.evidence,
+    )
+    assert found, answer.evidence
+    connect = report.run.timeline.select("client", "connect")[0].at
+    fault = report.run.timeline.select("wire", "fault")[0].at
+    assert found[1] == f"{(fault - connect) * 1000:,.0f}"
+    assert "(4 of 8 runs)" in answer.where
+    assert 'labkit.hint("unclean-exit")' in str(report)
+
+
+async def test_a_notebook_shows_the_picture_of_the_first_failure() -> None:
+    """With an alt text; what the learner's code may hold does not become markup."""
+    html = (await labkit.check(NAME, EXERCISE.starter))._repr_mimebundle_()["text/html"]
+    assert html.count("<img") == 1
+    assert re.search(r'<img[^>]* alt="[^"]{40,}"', html)
+    assert "<code>database</code>" in html
+    assert html.count('scope="row"') == len(EXERCISE.rules)
+
+
+async def test_success_has_no_picture_and_is_noted() -> None:
+    """What is done is done."""
+    report = await labkit.check(NAME, EXERCISE.solution)
+    assert report.passed
+    assert report.run is None
+    assert "Well done" in str(report)
+    assert "<img" not in report._repr_mimebundle_()["text/html"]
+    assert NAME in labkit.progress().done
+
+
+async def test_an_unknown_exercise() -> None:
+    """One sentence, with the nearest name."""
+    with pytest.raises(UnknownName, match=r"there is no exercise 'unclean_exit'. Did you mean 'unclean-exit'\?"):
+        await labkit.check("unclean_exit", EXERCISE.solution)
+
+
+async def test_a_name_error_is_a_bug() -> None:
+    """Before the fault, with the line."""
+
+    async def handler(request: Any) -> Any:
+        await connected(request)
+        return no_such_name  # type: ignore[name-defined] # noqa: F821
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert "NameError: name 'no_such_name' is not defined" in report.bug
+    assert "before any fault" in report.bug
+    assert "return no_such_name" in report.bug
+    assert report.answers == ()
+    assert not report.passed
+
+
+async def test_a_name_error_in_the_cleanup_is_a_bug_too() -> None:
+    """No fault makes a name unknown."""
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        try:
+            async for message in ws:
+                await ws.send_str(message.data)
+        finally:
+            no_such_name.close()  # type: ignore[name-defined] # noqa: F821
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert "after the fault, and not because of it" in report.bug
+
+
+async def test_any_exception_before_the_fault_is_a_bug() -> None:
+    """Nobody but the handler is to blame."""
+
+    async def handler(request: Any) -> Any:
+        await connected(request)
+        return {}["key"]
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert "KeyError: 'key'" in report.bug
+
+
+async def test_a_hang_is_a_bug() -> None:
+    """A handler that never answers is told so, whatever ends it."""
+
+    async def handler(request: Any) -> Any:
+        await connected(request)
+        await asyncio.Event().wait()
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert "hangs before it answers" in report.bug
+    assert "Event().wait()" in report.bug
+
+
+async def test_a_storm_of_prints_is_a_bug() -> None:
+    """It would hide what matters."""
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        async for message in ws:
+            for _ in range(300):
+                print("got", message.data)  # noqa: T201
+            await ws.send_str(message.data)
+        return ws
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert re.search(r"printed [\d,]+ lines", report.bug)
+
+
+@pytest.mark.parametrize("name", [NAME, "members"])
+async def test_a_wrong_signature_is_a_bug(name: str) -> None:
+    """It says how to write it."""
+
+    async def handler() -> None: ...
+
+    report = await labkit.check(name, handler)
+    assert report.bug is not None
+    assert "write it as: async def" in report.bug
+    report = await labkit.check(name, lambda *_: None)  # type: ignore[arg-type, return-value]
+    assert report.bug is not None
+    assert "not a coroutine function" in report.bug
+    assert (await labkit.check(name, 5)).bug is not None  # type: ignore[arg-type]
+
+
+async def test_a_handler_for_the_other_library_is_told() -> None:
+    """The most frequent mix-up has a sentence of its own."""
+    report = await labkit.check(NAME, labkit.EXERCISES["recv"].solution)
+    assert report.bug is not None
+    assert "is it written for websockets?" in report.bug
+
+
+async def test_a_rule_is_unknown_where_its_fault_never_struck() -> None:
+    """A handler that leaves early has not survived anything."""
+    report = await labkit.check(NAME, next(iter(h for h, rule in EXERCISE.wrong.items() if rule == "echo")))
+    assert report.broken == ("echo",)
+    assert report.unknown == ("release",)
+
+
+async def test_an_interrupt_leaves_nothing() -> None:
+    """The stop button, in the middle of a check."""
+    started = asyncio.Event()
+
+    async def handler(request: Any) -> Any:
+        started.set()
+        await connected(request)
+        await asyncio.Event().wait()
+
+    checking = asyncio.create_task(labkit.check(NAME, handler))
+    await started.wait()
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+
+
+async def test_a_handler_that_never_upgrades() -> None:
+    """The client was refused, and so nothing came back."""
+
+    async def handler(request: Any) -> Any:
+        return web.Response(text="hello")
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is None
+    assert report.broken == ("echo", "release")
+    assert "your handler returned" in report.answers[0].evidence
