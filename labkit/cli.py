@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -224,14 +225,20 @@ def _list(rows: Mapping[str, str]) -> None:
 
 @main.command()
 @click.option("--brief", is_flag=True, help="One line, if nothing is bad.")
-def doctor(*, brief: bool) -> None:
+@click.option("--browser", is_flag=True, help="Open a page in the browser too, and try its WebSocket.")
+def doctor(*, brief: bool, browser: bool) -> None:
     """Try what the lab needs, and say how to mend what is missing."""
     from labkit.doctor import examine
 
-    report = asyncio.run(examine())
+    report = asyncio.run(examine(browser=browser or not brief, show=_show if browser else None))
     click.echo(report.sentence if brief and report.good else repr(report))
     if not report.good:
         sys.exit(1)
+
+
+def _show(address: str) -> None:
+    if not (_has_screen(os.environ) and webbrowser.open(address)):
+        click.echo(f"Open {address} in a browser on this machine.", err=True)
 
 
 # --- lab -------------------------------------------------------------------------------------------------------------

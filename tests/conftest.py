@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +17,8 @@ from labkit.clock import scaled
 
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
+#: The browser is the distribution's own; any of these will do.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +92,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             item.fixturenames.insert(0, "_tasks_are_watched")
+
+
+@pytest.fixture(scope="session")
+def browser_program() -> str:
+    """The distribution's browser."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        why = f"no browser is installed ({', '.join(BROWSERS)}); on Debian: apt install chromium"
+        if os.environ.get("LABKIT_REQUIRE_BROWSER"):
+            pytest.fail(f"LABKIT_REQUIRE_BROWSER is set, but {why}")
+        pytest.skip(why)
+    return program

@@ -23,7 +23,6 @@ from labkit.clock import scaled
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -53,18 +52,6 @@ await labkit.play(waits, on="websockets", fault="reset", patience=3600)"""
 LISTENING = """\
 import psutil
 print("listening:", sum(c.status == "LISTEN" for c in psutil.Process().net_connections("inet")))"""
-
-
-@pytest.fixture(scope="module")
-def browser_program() -> str:
-    """The distribution's browser."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        why = f"no browser is installed ({', '.join(BROWSERS)}); on Debian: apt install chromium"
-        if os.environ.get("LABKIT_REQUIRE_BROWSER"):
-            pytest.fail(f"LABKIT_REQUIRE_BROWSER is set, but {why}")
-        pytest.skip(why)
-    return program
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +211,9 @@ async def test_a_notebook_in_jupyterlab(server: str, page: Page, path: Path) -> 
         assert width > 100
     assert await notebook.panel.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
     assert await notebook.panel.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+
+    if path.stem.startswith("00"):
+        await expect(notebook.panel).to_contain_text("a WebSocket is open from a page to this kernel")
 
     counted = await notebook.type_cell(LISTENING)
     await expect(notebook.output(counted, "listening:")).to_be_visible()

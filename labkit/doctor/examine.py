@@ -12,17 +12,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from labkit.clock import scaled
+from labkit.doctor.browser import watch_a_page, watch_this_page
+from labkit.doctor.report import Finding, Report
 from labkit.errors import BadValue
-from labkit.views.table import table
 
-__all__ = ["Finding", "Report", "Status", "examine"]
-
-Status = Literal["ok", "bad", "unknown"]
+__all__ = ["examine"]
 
 #: The oldest python that the lab runs on.
 OLDEST: Final = (3, 11)
@@ -33,76 +31,21 @@ ECHOES: Final = 20
 #: Seconds after which a connection over loopback counts as impossible.
 PATIENCE: Final = 5.0
 
-_MARKS: Final[dict[Status, str]] = {"ok": "✓ ok", "bad": "✗ bad", "unknown": "? unknown"}
 
+async def examine(*, browser: bool = True, show: Callable[[str], None] | None = None) -> Report:
+    """Try what the lab needs: the python, the packages, loopback, a WebSocket, the kernel, the signals, the browser.
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the lab needs.
-
-    Attributes:
-        name: what was looked at.
-        ok: ``"ok"``, ``"bad"``, or ``"unknown"`` where it could not be tried.
-        found: what was found, for a reader.
-        mend: what to do about it; empty if there is nothing to do.
-    """
-
-    name: str
-    ok: Status
-    found: str
-    mend: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an examination found; a notebook shows it as a table, a terminal as text."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def good(self) -> bool:
-        """Whether nothing is bad; what is unknown does not count."""
-        return all(finding.ok != "bad" for finding in self.findings)
-
-    @property
-    def sentence(self) -> str:
-        """The result in one sentence."""
-        bad = [finding.name for finding in self.findings if finding.ok == "bad"]
-        unknown = [finding.name for finding in self.findings if finding.ok == "unknown"]
-        if bad:
-            return f"The lab will not work as it should; to mend: {', '.join(bad)}."
-        if unknown:
-            return f"The lab works; what could not be tried: {', '.join(unknown)}."
-        return f"The lab works: all {len(self.findings)} checks passed."
-
-    def __repr__(self) -> str:
-        wide = max((len(finding.name) for finding in self.findings), default=0)
-        mark = max(len(text) for text in _MARKS.values())
-        lines = [self.sentence, ""]
-        for finding in self.findings:
-            lines.append(f"{_MARKS[finding.ok]:<{mark}}  {finding.name:<{wide}}  {finding.found}")
-            if finding.mend:
-                lines.append(f"{'':<{mark}}  {'':<{wide}}  → {finding.mend}")
-        return "\n".join(lines)
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        # Every status is a word, so that colour is not needed to read it.
-        rows = [(finding.name, _MARKS[finding.ok], finding.found, finding.mend) for finding in self.findings]
-        bundle = table(("Checked", "Result", "Found", "To mend it"), *rows, caption=self.sentence)._repr_mimebundle_(
-            include, exclude
-        )
-        return bundle | ({"text/plain": repr(self)} if "text/plain" in bundle else {})
-
-
-async def examine() -> Report:
-    """Try what the lab needs: the python, the packages, loopback, a WebSocket, the kernel, the signals.
+    Args:
+        browser: whether to look at the browser's WebSocket.
+        show: opens an address in a browser; then a page of the doctor's own is tried, not the notebook's.
 
     Returns:
-        The findings; it takes about a quarter of a second, and opens sockets on loopback only.
+        The findings; it takes about a quarter of a second, and opens sockets on loopback only. With ``show`` it waits
+        until a browser has answered, a minute at most, times ``LABKIT_TIME_SCALE``.
     """
     findings = [_python(), _packages(), _loopback(), await _websocket(), _inner_loop(), _kernel(), _signals(), _waits()]
+    if browser:
+        findings.append(await (watch_this_page() if show is None else watch_a_page(show)))
     return Report(tuple(findings))
 
 
