@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import subprocess
 import sys
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -21,19 +17,6 @@ from labkit.clock import scaled
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-#: Lines that a code cell may have: one idea a cell.
-LONGEST = 12
-#: What every notebook says, in this order. Each is searched for in the markdown.
-FRAME = (
-    r"^# ",
-    r"you will learn",
-    r"\bminutes\b",
-    r"\*\*Predict",
-    r"^## Your turn",
-    r"^## Takeaways",
-    r"^\**Next\b|^## Next",
-)
 
 # Runs in the kernel, before and after the notebook. It looks for tasks, sockets and processes that stay.
 REMEMBER = """
@@ -92,10 +75,6 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
-def markdown(notebook: nbformat.NotebookNode) -> str:
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-
-
 def copy(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The same cell as a new one, so that each execution has outputs of its own."""
     return nbformat.v4.new_code_cell(cell.source, metadata=dict(cell.metadata))
@@ -145,11 +124,6 @@ def _fonts_are_known() -> None:
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
 
 
-def test_there_are_notebooks() -> None:
-    """A glob that finds nothing would let everything below pass."""
-    assert [path.stem[:2] for path in NOTEBOOKS][:4] == ["00", "01", "02", "03"]
-
-
 @pytest.mark.notebooks
 @each_notebook
 async def test_it_runs_twice_and_out_of_order(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,43 +142,3 @@ async def test_it_runs_twice_and_out_of_order(path: Path, capsys: pytest.Capture
     assert not complaints(done)
     with capsys.disabled():
         sys.stdout.write(f"\n{path.name}: {seconds(first):.1f} s, then {seconds(second):.1f} s\n")
-
-
-@each_notebook
-def test_it_is_stored_without_outputs(path: Path) -> None:
-    """The repository holds what a person wrote; nbstripout removes the rest."""
-    stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    for cell in stored["cells"]:
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
-    assert stored["metadata"]["kernelspec"]["name"] == "python3"
-    nbformat.validate(nbformat.from_dict(stored))
-
-
-@each_notebook
-def test_its_headings_are_an_outline(path: Path) -> None:
-    """One title, at the top; no level is skipped."""
-    text = re.sub(r"^```.*?^```", "", markdown(read(path)), flags=re.MULTILINE | re.DOTALL)
-    levels = [len(match) for match in re.findall(r"^(#+) ", text, flags=re.MULTILINE)]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(below <= above + 1 for above, below in pairwise(levels)), levels
-
-
-@each_notebook
-def test_it_has_the_frame(path: Path) -> None:
-    """What you will learn, how long; predict before you run; your turn; takeaways; the next one."""
-    text = markdown(read(path))
-    at = 0
-    for part in FRAME:
-        found = re.compile(part, re.MULTILINE | re.IGNORECASE).search(text, at)
-        assert found, f"{path.name} has no {part!r} after {text[:at].splitlines()[-1:]}"
-        at = found.start()
-
-
-@each_notebook
-def test_its_cells_are_short(path: Path) -> None:
-    """One idea a cell; only an exercise, tagged as one, may be longer."""
-    for cell in code_cells(read(path)):
-        if "exercise" not in cell.metadata.get("tags", []):
-            assert len(cell.source.splitlines()) <= LONGEST, cell.source
