@@ -20,7 +20,7 @@ from labkit.experiment import Run, play
 __all__ = ["check"]
 
 #: How many experiments are under way at once at most.
-_MOST: Final = 20
+_MOST: Final = 40
 
 _Runs = Mapping[tuple[str, Trial], Run]
 
