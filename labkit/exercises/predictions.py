@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from labkit.checks import find
-from labkit.errors import BadValue
 from labkit.exercises.story import Story
 from labkit.experiment import Run
 from labkit.timeline import Event
@@ -28,6 +27,10 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+#: The lanes whose events tell the story to someone who predicted nothing.
+_TOLD: Final = ("handler", "cleanup")
+
+
 def _names() -> dict[str, tuple[str, str]]:
     names = {f"{lane} {kind}": (lane, kind) for lane, kinds in EVENTS.items() for kind in kinds}
     for lane, kinds in EVENTS.items():
@@ -44,7 +47,7 @@ class Prediction:
     """What a learner expects.
 
     Attributes:
-        events: the names, in the order in which they are to happen.
+        events: the names, in the order in which they are to happen; empty, if the learner skips it.
     """
 
     events: tuple[str, ...]
@@ -56,9 +59,11 @@ class Prediction:
             run: the run that was predicted.
 
         Returns:
-            A table that shows itself: the two orders side by side.
+            A table that shows itself: the two orders side by side; of a prediction that was skipped, what happened.
         """
         story, seen = Story(run), Counter[str]()
+        if not self.events:
+            return _what_happened(story)
         came: dict[int, Event] = {}
         for place, name in enumerate(self.events):
             lane, kind = _NAMES[name]
@@ -80,10 +85,26 @@ class Prediction:
         return table(("", "you expected", "what happened", ""), *rows, caption=f"Your prediction, and {run.fault}")
 
     def __str__(self) -> str:
+        if not self.events:
+            return (
+                "Nothing is written down, and nothing will be held against it. After the run: prediction.compare(run)"
+            )
         return f"You expect: {' → '.join(self.events)}. After the run: prediction.compare(run)"
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _what_happened(story: Story) -> Table:
+    """List what could have been predicted, from the fault on: the fault itself, the handler, and its cleanup."""
+    began = story.fault.at if story.fault else 0.0
+    told = [
+        event
+        for event in story.events
+        if event.at >= began and (event.lane in _TOLD or event is story.fault) and event.kind in EVENTS[event.lane]
+    ]
+    rows = [(number, event.kind, f"at {story.at(event)}: {event.text}") for number, event in enumerate(told, 1)]
+    return table(("", "event", "what happened"), *rows, caption=f"Not predicted: {story.run.fault}")
 
 
 def predict(*events: str) -> Prediction:
@@ -91,17 +112,14 @@ def predict(*events: str) -> Prediction:
 
     Args:
         events: names of events in the order that you expect, such as ``"fault", "notice", "closed"``; a lane before
-            it says which one, as in ``"client recv"``.
+            it says which one, as in ``"client recv"``. None at all skips the prediction.
 
     Returns:
         The prediction; ``prediction.compare(run)`` puts it beside the run.
 
     Raises:
         UnknownName: there is no such event.
-        BadValue: nothing is expected.
     """
-    if not events:
-        raise BadValue('a prediction names events in order, such as labkit.predict("fault", "notice", "closed")')
     for name in events:
         find("event", name, _NAMES)
     return Prediction(events)

@@ -125,9 +125,10 @@ class Report:
 
     def _html(self) -> str:
         left = ' style="text-align:left;vertical-align:top"'
+        whole = ' style="text-align:left;vertical-align:top;white-space:nowrap"'
         head = "".join(f'<th scope="col"{left}>{name}</th>' for name in ("", "rule", "evidence", "run"))
         rows = "".join(
-            f"<tr><td{left}>{_SIGNS[answer.state]} {answer.state}</td>"
+            f"<tr><td{whole}>{_SIGNS[answer.state]} {answer.state}</td>"
             f'<th scope="row"{left}>{_code(answer.rule.name)}<br>'
             f'<span style="font-weight:normal">{_code(answer.rule.says)}</span></th>'
             f"<td{left}>{_code(answer.evidence)}</td><td{left}>{_code(answer.where)}</td></tr>"

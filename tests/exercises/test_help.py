@@ -9,7 +9,7 @@ import pytest
 
 import labkit
 from labkit import timeline
-from labkit.errors import BadValue, UnknownName
+from labkit.errors import UnknownName
 from labkit.exercises.book import mark_done, path_of_progress
 from labkit.exercises.hints import forget_hints
 from labkit.exercises.predictions import EVENTS
@@ -119,12 +119,18 @@ async def test_a_name_twice_means_the_second() -> None:
     assert [row[3][0] for row in prediction.compare(run).rows] == ["✓"] * 7
 
 
-def test_a_prediction_of_nothing_or_of_the_unknown() -> None:
-    """Each a sentence."""
+def test_a_prediction_of_the_unknown() -> None:
+    """One sentence, with the nearest name."""
     with pytest.raises(UnknownName, match=r"there is no event 'notise'. Did you mean 'notice'"):
         labkit.predict("fault", "notise")
-    with pytest.raises(BadValue, match="names events in order"):
-        labkit.predict()
+
+
+async def test_a_prediction_that_is_skipped() -> None:
+    """The same two cells run; the table says what happened, from the fault to the handler's end."""
+    run = await labkit.play(labkit.EXERCISES[NAME].solution, on="aiohttp-cancel", fault="reset")
+    prediction = labkit.predict()
+    assert str(prediction).startswith("Nothing is written down")
+    assert [row[1] for row in prediction.compare(run).rows] == ["fault", "cancelled", "closing", "closed", "end"]
 
 
 def test_the_events_are_those_of_the_timeline() -> None:

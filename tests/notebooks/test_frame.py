@@ -100,6 +100,14 @@ def test_a_prediction_comes_before_its_run(path: Path) -> None:
 
 
 @each_notebook
+def test_a_prediction_can_be_written_down(path: Path) -> None:
+    """Before one experiment at least; left empty, so that skipping it costs nothing; and compared after it."""
+    code = "\n".join(cell.source for cell in code_cells(path))
+    written, compared = code.find(" = labkit.predict()"), code.find(".compare(")
+    assert 0 <= written < compared
+
+
+@each_notebook
 def test_its_exercises_are_all_there(path: Path) -> None:
     """Under "Your turn", each exercise of the notebook: its own starter, a check, the hints, a way to its solution."""
     cells = read(path).cells
