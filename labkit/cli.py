@@ -197,7 +197,7 @@ def faults(name: str | None) -> None:
     from labkit.faults import find_fault
 
     if name is not None:
-        click.echo(f"{name}, of the family {find_fault(name).family}\n\n{inspect.getdoc(find_fault(name))}")
+        click.echo(find_fault(name).about)
     else:
         _list({name: _first_line(fault) for name, fault in FAULTS.items()})
 

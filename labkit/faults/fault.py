@@ -148,9 +148,15 @@ class Fault(ABC):
         ]
         return f"{self.name}({', '.join(turned)})" if turned else self.name
 
-    def _repr_pretty_(self, printer: Any, _: bool) -> None:
-        # IPython asks for this: the name of a fault in a cell is answered with what it is.
-        printer.text(f"{self!r}\n\n{inspect.getdoc(self)}")
+    @property
+    def about(self) -> str:
+        """What this fault is, what travels on the wire, what causes it in life, and what to look for."""
+        return f"{self}, of the family {self.family}\n\n{inspect.getdoc(self)}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
+        # The name of a fault in a cell is answered with what it is. (`_repr_pretty_` would come behind the `__repr__`
+        # that each dataclass has of its own.)
+        return {"text/plain": self.about}
 
 
 def find_fault(fault: str | Fault) -> Fault:

@@ -102,14 +102,14 @@ class Server:
 
     def _begin_shutdown(self) -> None:
         if self._shutdown is None:
-            self.timeline.record("loop", "shutdown", "the server begins its shutdown", {"done": False})
+            self.timeline.record("loop", "shutdown", "the shutdown begins", {"done": False})
             self._shutdown = self._loop.create_task(self._shut_down(), context=self._context)
 
     async def _shut_down(self) -> None:
         await self._running.shut_down()
-        self.timeline.record("loop", "shutdown", "the server's shutdown is complete", {"done": True})
+        self.timeline.record("loop", "shutdown", "the shutdown is complete", {"done": True})
 
     def _block(self, seconds: float) -> None:
-        self.timeline.record("loop", "blocked", f"the server's loop is blocked for {seconds:g} s", {"seconds": seconds})
+        self.timeline.record("loop", "blocked", f"the loop is blocked for {seconds:g} s", {"seconds": seconds})
         time.sleep(seconds)  # what it is about
-        self.timeline.record("loop", "unblocked", "the server's loop runs again")
+        self.timeline.record("loop", "unblocked", "the loop runs again")
