@@ -23,14 +23,13 @@ class Gate:
         self.end: Final = end
 
     def data(self, data: bytes | bytearray) -> None:
-        """Bytes have come from the end: forward first, then decode; what is lost is told after what it was."""
+        """Bytes have come from the end: decode first, then forward; what is lost is told after what it was."""
         end = self.end
-        peer = end.peer
-        if peer.writable:
-            peer.write(data)
-            end.decoder.feed(data)
+        # An end in a thread or a process of its own may tell that it has received them as soon as they are sent.
+        end.decoder.feed(data)
+        if end.peer.writable:
+            end.peer.write(data)
         else:
-            end.decoder.feed(data)
             end.link.lost(end.side, len(data))
 
     def fin(self) -> None:
