@@ -110,7 +110,7 @@ def _ends(event: Event) -> bool:
 
 
 def _answers(event: Event) -> bool:
-    return event.lane == "client" and event.kind in {"recv", "ended", "exit"}
+    return event.lane == "client" and event.kind in {"recv", "error", "ended", "exit"}
 
 
 def _passes(event: Event, source: str) -> bool:

@@ -407,3 +407,14 @@ async def test_an_error_of_the_lab_leaves_nothing_either() -> None:
     with pytest.raises(ValueError, match="unsupported compression: zip"):
         await labkit.play(handlers.websockets_echo, on="websockets", compression="zip")
     assert everything() == before
+
+
+async def test_a_client_that_cannot_speak_any_more_is_not_waited_for() -> None:
+    """The handler fails at the first message; the second cannot be sent, so no answer will come."""
+
+    async def fails(websocket: Any) -> None:
+        async for _ in websocket:
+            raise NameError("no such name")
+
+    run = await labkit.play(fails, on="websockets", messages=("hello", "again"), patience=3600)
+    assert run.timeline.select("client", "error")[0].text == "cannot send: the connection is over"
