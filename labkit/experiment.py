@@ -208,9 +208,12 @@ async def _stop(server: Server, patience: float) -> None:
 async def _reap(timeline: Timeline) -> None:
     """Name and end what the handler left behind, now that the server, the wire and the client are gone."""
     # A task that has been cancelled, or whose connection has just gone, may take a few steps to end by itself.
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await _steps()
     left = tasks_of(timeline)
+    if left:
+        # So may one that a timer of the library's has started just now: aiohttp's heartbeat, for one.
+        await _steps()
+        left = [task for task in left if not task.done()]
     for task in left:
         name = describe(task)
         timeline.record("loop", "leaked", f"task {name}", {"what": "task", "name": name, "stubborn": False})
@@ -221,3 +224,9 @@ async def _reap(timeline: Timeline) -> None:
             name = describe(task)
             data = {"what": "task", "name": name, "stubborn": True}
             timeline.record("loop", "leaked", f"task {name}, which refuses to end", data)
+
+
+async def _steps() -> None:
+    """Let everything that is due run, a few times."""
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from aiohttp import web
 import labkit
 from labkit.clock import scaled
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
+from labkit.tasks import track
 from labkit.timeline import place
 from tests import handlers
 
@@ -128,6 +129,33 @@ async def test_a_task_that_outlives_its_server_is_named_and_ended() -> None:
     [left] = run.verdict.leaked
     assert left.startswith("task pulse (")
     assert "Task exception was never retrieved: ValueError: nobody asks" in run.verdict.complaints
+
+
+async def test_a_task_that_has_just_begun_is_not_left_behind() -> None:
+    """A timer may start one at any moment, as aiohttp's heartbeat does for a handler that ended without a Close."""
+    going = True
+    kept: set[asyncio.Task[None]] = set()
+
+    async def ticks(websocket: Any) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def ping() -> None:
+            """End in one step."""
+
+        def tick() -> None:
+            if going:
+                kept.add(asyncio.create_task(ping()))
+                loop.call_soon(tick)
+
+        tick()
+        async for _ in websocket:
+            pass
+
+    with track(asyncio.get_running_loop()):  # as where other experiments share the loop
+        run = await labkit.play(ticks, on="websockets", fault="close")
+    going = False
+    assert len(kept) > 5
+    assert run.verdict.leaked == ()
 
 
 async def test_what_a_task_raised_is_found_in_a_cycle_too() -> None:
