@@ -86,9 +86,7 @@ class Prediction:
 
     def __str__(self) -> str:
         if not self.events:
-            return (
-                "Nothing is written down, and nothing will be held against it. After the run: prediction.compare(run)"
-            )
+            return "Nothing is written down. After the run: prediction.compare(run)"
         return f"You expect: {' → '.join(self.events)}. After the run: prediction.compare(run)"
 
     def __repr__(self) -> str:

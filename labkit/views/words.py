@@ -5,6 +5,7 @@ Shapes, times and labels are decided here, once, so that the picture, the text a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, Final, Literal
 
@@ -149,13 +150,15 @@ def label(event: Event) -> str:
         case "client", "ended":
             how = event.data.get("how")
             short = {"fin": "ended: FIN", "reset": "ended: reset", "closed": "ended", "still-open": "stopped"}
-            return short.get(str(how), text.replace("connection ended", "ended", 1))
+            return short.get(str(how), _short(text.replace("connection ended", "ended", 1)))
         case "handler", "notice":
             return text.removeprefix(f"{event.data.get('how')}: ")
         case "wire", "frame":
             return f"{'→' if event.data.get('source') == 'client' else '←'} {text}"
         case "wire", "fault":
-            return f"fault: {text}"
+            return f"fault: {event.data.get('fault', text)}"  # its knobs are in the title
+        case _, "error":
+            return _short(text)
         case _, "print":
             return f"print '{text}'"
         case "cleanup", kind:
@@ -166,6 +169,11 @@ def label(event: Event) -> str:
             return f"{kind}{'' if kind in {'send', 'recv'} else ':'} {text}"
         case _:
             return text or event.kind
+
+
+def _short(text: str) -> str:
+    """Leave out the modules before the names of exceptions."""
+    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
 
 
 def plain(text: str) -> str:
