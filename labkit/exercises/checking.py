@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from labkit.checks import find
@@ -83,10 +84,10 @@ async def _play_all(exercise: Exercise, handler: Handler) -> _Runs:
 
     async def play_one(on: str, trial: Trial) -> Run:
         try:
-            async with room:
-                played = handler if exercise.given is None else await exercise.given(handler)
-                options = dict(trial.options)
-                return await play(played, on, trial.fault, messages=trial.messages, patience=trial.patience, **options)
+            async with room, nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
+                return await play(
+                    played, on, trial.fault, messages=trial.messages, patience=trial.patience, **trial.options
+                )
         except asyncio.CancelledError as interrupt:
             # An interrupt in one handler ends its run by a cancel; it is meant for the whole check.
             if owner is not None and not owner.cancelling():

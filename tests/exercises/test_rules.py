@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
+from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import State
 
 import labkit
 from labkit import clock
@@ -311,3 +313,67 @@ async def test_a_receive_timeout_is_no_heartbeat_however_long_it_is() -> None:
 
     if clock.scaled(1.0) == 1.0:
         assert (await labkit.check("heartbeat", handler)).broken == ("keeps",)
+
+
+async def test_all_members_are_all() -> None:
+    """Neither all others, nor a set that was emptied first, nor a round that the dead one ends."""
+
+    async def all_others(websocket: Any, members: Any) -> None:
+        members.add(websocket)
+        with contextlib.suppress(ConnectionClosed):
+            async for message in websocket:
+                broadcast(members - {websocket}, message)
+        members.remove(websocket)
+
+    async def empties_it(websocket: Any, members: Any) -> None:
+        members.clear()
+        members.add(websocket)
+        with contextlib.suppress(ConnectionClosed):
+            async for message in websocket:
+                broadcast(members, message)
+        members.remove(websocket)
+
+    async def dead_first(websocket: Any, members: Any) -> None:
+        members.add(websocket)
+        with contextlib.suppress(ConnectionClosed):
+            async for message in websocket:
+                with contextlib.suppress(ConnectionClosed):
+                    for member in sorted(members, key=lambda member: member.state is State.OPEN):
+                        await member.send(message)
+        members.remove(websocket)
+
+    reports = [await labkit.check("members", handler) for handler in (all_others, empties_it, dead_first)]
+    assert [report.broken for report in reports] == [("reaches",)] * 3, reports
+    assert "nothing came back" in evidence(reports[0], "reaches")
+    assert "another live member heard nothing" in evidence(reports[1], "reaches")
+
+
+async def test_members_one_after_the_other() -> None:
+    """Or all at once, without the library's function."""
+
+    async def one_by_one(websocket: Any, members: Any) -> None:
+        members.add(websocket)
+        try:
+            async for message in websocket:
+                for member in list(members):
+                    with contextlib.suppress(ConnectionClosed):
+                        await member.send(message)
+        except ConnectionClosed:
+            pass
+        finally:
+            members.discard(websocket)
+
+    async def at_once(websocket: Any, members: Any) -> None:
+        members |= {websocket}
+        try:
+            while True:
+                message = await websocket.recv()
+                await asyncio.gather(*(member.send(message) for member in members), return_exceptions=True)
+        except ConnectionClosed:
+            pass
+        finally:
+            members -= {websocket}
+
+    for handler in (one_by_one, at_once):
+        report = await labkit.check("members", handler)
+        assert report.passed, report
