@@ -44,6 +44,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except LabError as error:
             raise _Sentence(str(error)) from error
+        except asyncio.CancelledError as interrupt:  # as of a handler that raises KeyboardInterrupt
+            raise _Sentence(f"interrupted: {interrupt}") from interrupt
 
 
 class _Sentence(click.ClickException):

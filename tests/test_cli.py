@@ -282,3 +282,27 @@ def test_the_note_of_a_server_that_was_killed_is_not_believed(tmp_path: Path, mo
         url = server.stdout.readline().strip().decode()
         assert address == f"{url}lab/tree/notebooks/00-start-here.ipynb?token=t"
         server.stdin.write(b"end\n")
+
+
+def test_check_passes_or_fails_by_its_exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero for a handler that keeps every rule, one for another; both say why."""
+    monkeypatch.setenv("LABKIT_HOME", str(folder / "home"))
+    source = f"import labkit\nfrom aiohttp import web\n\n\n{labkit.EXERCISES['goodbye'].solution_source}\n"
+    (folder / "broken_server.py").write_text(source)
+    result = labkit_says("check", "goodbye", "broken_server.py:my_handler")
+    assert result.exit_code == 0, result.output
+    assert "3 of 3 rules kept" in result.output
+    (folder / "broken_server.py").write_text(source.replace("(1000, 1001)", "(1000,)"))
+    sys.modules.pop("broken_server")
+    result = labkit_says("check", "goodbye", "broken_server.py:my_handler")
+    assert result.exit_code == 1
+    assert "✗ broken   bye" in result.output
+    assert f"1 of {len(labkit.EXERCISES)} exercises done" in labkit_says("exercises").output
+
+
+def test_check_of_a_handler_that_interrupts(folder: Path) -> None:
+    """A sentence, where a cancel would be a traceback."""
+    (folder / "broken_server.py").write_text("async def handler(request):\n    raise KeyboardInterrupt\n")
+    result = labkit_says("check", "goodbye", "broken_server.py:handler")
+    assert result.exit_code == 2
+    assert result.output == "Error: interrupted: KeyboardInterrupt in the handler\n"

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from labkit.exercises.shelf import EXERCISES
 from labkit.views.mime import chosen
 from labkit.views.table import Table, table
 
-__all__ = ["Progress", "mark_done", "path_of_progress", "progress"]
+__all__ = ["Progress", "alone", "mark_done", "path_of_progress", "progress"]
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,37 @@ def mark_done(name: str) -> str:
     Returns:
         What is wrong with the file, in a sentence; empty, if nothing is.
     """
-    book = _read()
-    if name in book.done:
-        return book.notice
     path = path_of_progress()
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"done": {**book.done, name: time.strftime("%Y-%m-%d")}}, indent=2), "utf-8")
-        beside.replace(path)  # at once: no reader meets half a file
+        with alone(path.with_name("progress.lock")):
+            book = _read()
+            if name not in book.done:
+                beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+                text = json.dumps({"done": {**book.done, name: time.strftime("%Y-%m-%d")}}, indent=2)
+                beside.write_text(text, "utf-8")
+                beside.replace(path)  # at once: no reader meets half a file
     except OSError as error:
         return f"Your progress cannot be noted in {path}: {error.strerror or error}."
     return book.notice
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Keep other processes from writing meanwhile: each would write down only what it has read.
+
+    Args:
+        lock: a file that stands for the right to write.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with lock.open("w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def path_of_progress() -> Path:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from labkit.checks import find
 from labkit.errors import BadHandler
 from labkit.exercises.book import mark_done
-from labkit.exercises.bugs import find_bug
+from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Exercise, Finding, Handler, Rule, Trial
 from labkit.exercises.report import Answer, Report
 from labkit.exercises.shelf import EXERCISES
 from labkit.exercises.story import Story
 from labkit.experiment import Run, play
+from labkit.lines import original
 
 __all__ = ["check"]
 
@@ -49,6 +51,9 @@ async def check(name: str, handler: Handler) -> Report:
             return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
     answers = tuple(_judge(rule, exercise, runs) for rule in exercise.rules)
     failed = [answer for answer in answers if answer.state == "broken"] or [a for a in answers if a.state != "kept"]
+    for run in () if failed else runs.values():
+        if (bug := find_stray_exception(run)) is not None:
+            return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
     report = Report(exercise, answers, run=failed[0].run if failed else None, runs=tuple(runs.values()))
     return report.saved(mark_done(name)) if report.passed else report
 
@@ -61,7 +66,7 @@ def _check_signature(exercise: Exercise, handler: Handler) -> None:
     form = f"async def my_handler({', '.join(wanted)})"
     if not callable(handler):
         raise BadHandler(f"the handler is {handler!r}, which cannot be called; give the function itself: {form}")
-    if not inspect.iscoroutinefunction(handler):
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(original(handler))):
         raise BadHandler(f"the handler is not a coroutine function; write it as: {form}")
     try:
         inspect.signature(handler).bind(*wanted)
@@ -75,12 +80,19 @@ async def _play_all(exercise: Exercise, handler: Handler) -> _Runs:
         (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
     )
     room = asyncio.Semaphore(_MOST)
+    owner = asyncio.current_task()
 
     async def play_one(on: str, trial: Trial) -> Run:
-        async with room:
-            played = handler if exercise.given is None else await exercise.given(handler)
-            options = dict(trial.options)
-            return await play(played, on, trial.fault, messages=trial.messages, patience=trial.patience, **options)
+        try:
+            async with room, nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
+                return await play(
+                    played, on, trial.fault, messages=trial.messages, patience=trial.patience, **trial.options
+                )
+        except asyncio.CancelledError as interrupt:
+            # An interrupt in one handler ends its run by a cancel; it is meant for the whole check.
+            if owner is not None and not owner.cancelling():
+                owner.cancel(*interrupt.args)
+            raise
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -88,7 +89,7 @@ class Exercise:
         rules: what a handler has to keep.
         wrong: handlers that people write, each with the name of the rule that it breaks.
         given: makes, of a handler that takes more than the connection, one that the library can call; a new one for
-            each run.
+            each run, with what it is given around it.
     """
 
     name: str
@@ -101,7 +102,7 @@ class Exercise:
     stacks: tuple[str, ...]
     rules: tuple[Rule, ...]
     wrong: Mapping[Handler, str]
-    given: Callable[[Handler], Awaitable[Handler]] | None = None
+    given: Callable[[Handler], AbstractAsyncContextManager[Handler]] | None = None
 
     @property
     def starter_source(self) -> str:

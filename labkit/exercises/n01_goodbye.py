@@ -72,8 +72,18 @@ EXERCISE = Exercise(
     stacks=("aiohttp",),
     rules=(
         Rule("echo", "Each message comes back to the client.", POLITE, answers),
-        Rule("bye", 'You note "bye", once, for a client that closes with 1000 or 1001.', POLITE, notes("bye")),
-        Rule("lost", 'You note "lost", once, for a client that goes without a Close frame.', LOST, notes("lost")),
+        Rule(
+            "bye",
+            'You note "bye", once, for a client that closes with 1000 or 1001.',
+            POLITE,
+            notes("bye", never=("lost",)),
+        ),
+        Rule(
+            "lost",
+            'You note "lost", once, for a client that goes without a Close frame.',
+            LOST,
+            notes("lost", never=("bye",)),
+        ),
     ),
     wrong={only_1000: "bye", anything_is_a_code: "lost", inside_the_loop: "bye"},
 )

@@ -7,8 +7,11 @@ import asyncio
 from aiohttp import web
 
 import labkit
-from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import cleans_up, ends, notes
+from labkit.clock import scaled
+from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
+from labkit.exercises.rules import broken, cleans_up, ends, notes
+from labkit.exercises.story import Story, milliseconds
+from labkit.experiment import Run
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -96,8 +99,23 @@ async def raises_something_else(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+def limited(run: Run) -> Finding:
+    """The limit is seen and told, when it is due."""
+    story, finding = Story(run), notes("interrupted", "time is up")(run)
+    if finding.state != "kept" or story.start is None:
+        return finding
+    due = next(event for event in story.all("handler", "note") if event.text == "interrupted")
+    took = due.at - story.start.at
+    if not _EARLIEST <= took <= 1 + scaled(_LATER):
+        return broken(f"{finding.evidence}: {milliseconds(took)} after its start, not one second")
+    return finding
+
+
+#: Seconds, and how much later than one second a busy machine may be; less than the trial's patience.
+_EARLIEST, _LATER = 0.95, 0.5
+
 VANISHES = (Trial("reset"), Trial("fin"))
-STAYS = (Trial(None, trap=True),)
+STAYS = (Trial(None, patience=2.5, trap=True),)
 
 EXERCISE = Exercise(
     name="catch-cancelled",
@@ -124,10 +142,15 @@ EXERCISE = Exercise(
             "limit",
             'A client that stays is interrupted after one second, and you note "interrupted", then "time is up".',
             STAYS,
-            notes("interrupted", "time is up"),
+            limited,
         ),
         Rule("passes", "A client that vanishes leaves your handler cancelled.", VANISHES, ends("cancelled")),
-        Rule("seen", 'You note "interrupted", once, when the client vanishes.', VANISHES, notes("interrupted")),
+        Rule(
+            "seen",
+            'You note "interrupted", once, when the client vanishes.',
+            VANISHES,
+            notes("interrupted", never=("time is up",)),
+        ),
         Rule("release", "The database is closed before your handler ends.", VANISHES + STAYS, cleans_up),
     ),
     wrong={returns_instead: "passes", raises_before_it_closes: "release", raises_something_else: "passes"},

@@ -85,8 +85,10 @@ EXERCISE = Exercise(
     stacks=("websockets",),
     rules=(
         Rule("echo", "Each message comes back to the client.", POLITE, answers),
-        Rule("left", 'You note "left", once, for a client that closes normally.', POLITE, notes("left")),
-        Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost")),
+        Rule(
+            "left", 'You note "left", once, for a client that closes normally.', POLITE, notes("left", never=("lost",))
+        ),
+        Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost", never=("left",))),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", POLITE + LOST, quiet),
     ),
     wrong={one_for_both: "lost", only_ok: "nothing-escapes", around_async_for: "left"},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
+from labkit.clock import scaled
 from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
 from labkit.exercises.rules import answers_after, broken, kept, quiet, stays
-from labkit.exercises.story import Story
+from labkit.exercises.story import Story, milliseconds
 from labkit.experiment import Run
 from labkit.faults import SlowLink
 
@@ -86,15 +89,23 @@ async def closes(websocket: ServerConnection) -> None:
 
 
 def asks(run: Run) -> Finding:
-    """The handler asks a quiet client, more than once."""
+    """The handler asks a quiet client, again and again, every 100 ms."""
     story = Story(run)
     asked = [event for event in story.all("handler", "send") if event.text == "'still there?'"]
+    if len(asked) < 2:
+        told = f"once, at {story.at(asked[0])}" if asked else "never"
+        return broken(f'{story.struck}, and said nothing more; you asked "still there?" {told}; {story.ended}')
     times = ", ".join(story.at(event) for event in asked[:3])
-    if len(asked) >= 2:
-        return kept(f'{story.struck}; you asked "still there?" {len(asked)} times, at {times} …')
-    told = f"once, at {times}" if asked else "never"
-    return broken(f'{story.struck}, and said nothing more; you asked "still there?" {told}; {story.ended}')
+    told = f'{story.struck}; you asked "still there?" {len(asked):,} times, at {times} …'
+    # The middle one: a busy machine is late now and then.
+    gap = median(after.at - before.at for before, after in pairwise(asked))
+    if not 0.9 * _EVERY <= gap <= _EVERY + scaled(_LATE):
+        return broken(f"{told}: every {milliseconds(gap)}")
+    return kept(told)
 
+
+#: Seconds: how often, and how much later a busy machine may be.
+_EVERY, _LATE = 0.1, 0.1
 
 QUIET = (Trial(None, patience=1.0, trap=True),)
 LATE = (Trial(SlowLink(delay=0.3, direction="to-server"), trap=True),)

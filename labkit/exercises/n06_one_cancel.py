@@ -9,7 +9,7 @@ from aiohttp import web
 
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import answers, cleans_up, ends, leaves_nothing
+from labkit.exercises.rules import answers, closes, ends, leaves_nothing
 from labkit.faults import SecondCancel
 
 
@@ -114,7 +114,7 @@ EXERCISE = Exercise(
     stacks=("aiohttp-cancel",),
     rules=(
         Rule("echo", "Each message comes back to the client.", CLOSE, answers),
-        Rule("release", "All three are closed, in full, before your handler ends.", CLOSE + CANCEL, cleans_up),
+        Rule("release", "All three are closed, in full, before your handler ends.", CLOSE + CANCEL, closes(3)),
         Rule("passes", "A cancel passes: your handler ends cancelled.", CANCEL, ends("cancelled")),
         Rule("no-rest", "No task is left behind.", CLOSE + CANCEL, leaves_nothing),
     ),

@@ -10,7 +10,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.n06_one_cancel import solution as for_one_cancel
-from labkit.exercises.rules import answers, cleans_up, ends, leaves_nothing
+from labkit.exercises.rules import answers, closes, ends, leaves_nothing
 from labkit.faults import SecondCancel
 
 
@@ -96,7 +96,7 @@ EXERCISE = Exercise(
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", ALL, answers),
-        Rule("release", "All three are closed, in full, before your handler ends.", ALL, cleans_up),
+        Rule("release", "All three are closed, in full, before your handler ends.", ALL, closes(3)),
         Rule("passes", "The cancel passes in the end: your handler ends cancelled.", CANCELS, ends("cancelled")),
         Rule("no-rest", "No task is left behind.", ALL, leaves_nothing),
     ),

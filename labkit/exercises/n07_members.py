@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
 import labkit
+from labkit.clock import scaled
 from labkit.exercises.exercise import Exercise, Finding, Handler, Rule, Trial
 from labkit.exercises.rules import answers, broken, kept, quiet
 from labkit.exercises.story import Story
 from labkit.experiment import Run, play
 from labkit.faults import Close
+from labkit.tasks import until_done
+from labkit.timeline import Timeline, place
 
 
 async def starter(websocket: ServerConnection, members: set[ServerConnection]) -> None:
@@ -83,6 +89,17 @@ async def lets_the_loss_escape(websocket: ServerConnection, members: set[ServerC
         members.remove(websocket)
 
 
+async def answers_its_own_client(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            await websocket.send(message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.remove(websocket)
+
+
 async def never_joins(websocket: ServerConnection, members: set[ServerConnection]) -> None:
     try:
         async for message in websocket:
@@ -93,6 +110,11 @@ async def never_joins(websocket: ServerConnection, members: set[ServerConnection
 
 
 _JOINED, _LEFT, _STAYED = "joined the members", "left the members", "still among the members"
+_OTHER = "another member was there"
+
+_MESSAGES = ("hello", "again")
+#: Seconds that a message to the other client may take, and that it stays at most.
+_MOMENT, _FOR_LONG = 0.25, 60.0
 
 
 class Members(set[ServerConnection]):
@@ -114,23 +136,65 @@ class Members(set[ServerConnection]):
         return self
 
 
-async def given(handler: Handler) -> Handler:
-    """Give the handler a set with a dead client in it, as another handler may have left one behind.
+@asynccontextmanager
+async def given(handler: Handler) -> AsyncIterator[Handler]:
+    """Give the handler a set with two others in it: a live client, and a dead one that another handler left behind.
 
-    That one is a real connection, which was reset.
+    Both are real connections; the dead one was reset.
     """
-    members = Members([await _dead_connection()])
+    dead = await _dead_connection()
+    async with _another_client() as other:
+        members = Members([dead, other.connection])
 
-    @functools.wraps(handler)
-    async def call(websocket: ServerConnection) -> None:
-        try:
-            await handler(websocket, members)
-        finally:
-            labkit.note(_STAYED if websocket in members else _LEFT)
+        @functools.wraps(handler)
+        async def call(websocket: ServerConnection) -> None:
+            try:
+                await handler(websocket, members)
+            finally:
+                labkit.note(_STAYED if websocket in members else _LEFT)
+                labkit.note(_OTHER, heard=await other.heard())
 
-    # For the library it takes the connection alone.
-    vars(call)["__signature__"] = inspect.Signature([inspect.Parameter("websocket", inspect.Parameter.POSITIONAL_ONLY)])
-    return call
+        # For the library it takes the connection alone.
+        parameter = inspect.Parameter("websocket", inspect.Parameter.POSITIONAL_ONLY)
+        vars(call)["__signature__"] = inspect.Signature([parameter])
+        yield call
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A client that stays, and what it hears."""
+
+    connection: ServerConnection
+    timeline: Timeline
+
+    async def heard(self) -> str:
+        """Tell what it has received, a line each; what is on its way has a moment to arrive."""
+        await self.timeline.until(lambda _: len(self._received()) >= len(_MESSAGES), scaled(_MOMENT))
+        return "\n".join(self._received())
+
+    def _received(self) -> list[str]:
+        return [event.text for event in self.timeline.select("client", "recv")]
+
+
+@asynccontextmanager
+async def _another_client() -> AsyncIterator[_Other]:
+    found: asyncio.Future[_Other] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def stays_on(websocket: ServerConnection) -> None:
+        here = place.get()
+        assert here is not None
+        found.set_result(_Other(websocket, here.timeline))
+        await over.wait()
+
+    task = asyncio.create_task(play(stays_on, "websockets", None, messages=(), patience=_FOR_LONG))
+    waiting: list[asyncio.Future[Any]] = [task, found]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        yield found.result()
+    finally:
+        over.set()
+        await until_done(task)
 
 
 async def _dead_connection() -> ServerConnection:
@@ -142,6 +206,20 @@ async def _dead_connection() -> ServerConnection:
 
     await play(vanishes, "websockets", "reset", messages=())
     return found[0]
+
+
+def reaches(run: Run) -> Finding:
+    """Each message reaches the client that sent it, and the other one."""
+    story, finding = Story(run), answers(run)
+    other = next((event for event in story.all("handler", "note") if event.text == _OTHER), None)
+    if finding.state != "kept" or other is None:
+        return finding if finding.state != "kept" else Finding("unknown", story.ended)
+    sent = [event.text for event in story.all("client", "send")]
+    heard = str(other.data["heard"]).splitlines()
+    if any(text not in heard for text in sent):
+        told = f"the client sent {', '.join(sent)} to all, and had them back"
+        return broken(f"{told}; another live member heard {', '.join(heard) or 'nothing'}")
+    return kept(f"{finding.evidence}; another live member heard {', '.join(heard)}")
 
 
 def strikes_off(run: Run) -> Finding:
@@ -157,8 +235,11 @@ def strikes_off(run: Run) -> Finding:
     return broken(f"{story.struck}; {story.ended}, and its connection was never in `members`")
 
 
-ENDS = tuple(Trial(fault, trap=True) for fault in ("close", "going-away", "reset", "fin", Close(code=4000)))
-TALK = (Trial("close", trap=True),)
+# Whether there is an answer is what a rule asks.
+ENDS = tuple(
+    Trial(fault, _MESSAGES, answered=False, trap=True)
+    for fault in ("close", "going-away", "reset", "fin", Close(code=4000))
+)
 
 EXERCISE = Exercise(
     name="members",
@@ -181,7 +262,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
-        Rule("reaches", "Each message reaches your client, though another member is dead.", TALK, answers),
+        Rule("reaches", "Each message reaches all clients, though one of the members is dead.", ENDS, reaches),
         Rule("strikes-off", "Your connection is in `members`, and out of it at every ending.", ENDS, strikes_off),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", ENDS, quiet),
     ),
@@ -190,6 +271,7 @@ EXERCISE = Exercise(
         gives_up_at_the_first: "reaches",
         only_after_a_goodbye: "strikes-off",
         lets_the_loss_escape: "nothing-escapes",
+        answers_its_own_client: "reaches",
         never_joins: "strikes-off",
     },
     given=given,

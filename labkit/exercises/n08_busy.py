@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import labkit
-from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import answers, cleans_up, leaves_nothing, quiet, within
+from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
+from labkit.exercises.rules import broken, cleans_up, kept, leaves_nothing, quiet, within
+from labkit.exercises.story import Story, milliseconds
+from labkit.experiment import Run
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -77,6 +79,37 @@ async def answers_a_closed_client(websocket: ServerConnection) -> None:
             await websocket.send("done")
 
 
+async def cuts_the_job_short(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            await asyncio.sleep(min(float(seconds), 0.15))
+            await websocket.send("done")
+
+
+def done(run: Run) -> Finding:
+    """Each job that had its time is answered, and none before its time."""
+    story = Story(run)
+    until = story.fault.at if story.fault else float("inf")
+    jobs = [event for event in story.all("client", "send") if event.at < until]
+    came = list(story.all("client", "recv"))
+    for number, job in enumerate(jobs):
+        seconds = float(job.text.strip("'"))
+        told = f"a job of {seconds:g} s came at {story.at(job)}"
+        if number < len(came):
+            answer = came[number]
+            took = answer.at - job.at
+            if answer.text != "'done'":
+                return broken(f"{told}, and was answered by {answer.text} at {story.at(answer)}")
+            if took < 0.9 * seconds:
+                return broken(f"{told}; its answer came {milliseconds(took)} later, so it was not done")
+        elif seconds < _LONG:
+            return broken(f"{told}, and no answer came; {story.ended}")
+    if not jobs:
+        return Finding("unknown", story.ended)
+    return kept(f"{len(jobs)} jobs, {len(came)} answered, the last at {story.at(came[-1])}")
+
+
+_LONG = 30.0
 SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
 LONG = (Trial("shutdown", messages=("0.01", "30"), answered=False),)
 
@@ -101,7 +134,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
-        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT, answers),
+        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT + LONG, done),
         Rule("ends", "Your handler ends within a second of the shutdown.", LONG, within(1.0)),
         Rule("release", "The worker is closed before your handler ends.", LONG, cleans_up),
         Rule("no-rest", "The job is not left behind.", LONG, leaves_nothing),
@@ -111,6 +144,7 @@ EXERCISE = Exercise(
         forgets_the_job: "no-rest",
         limits_the_job: "ends",
         drops_every_job: "done",
+        cuts_the_job_short: "done",
         answers_a_closed_client: "nothing-escapes",
     },
 )

@@ -99,7 +99,10 @@ class Report:
         if self.passed:
             return f'Compare yours with labkit.solution("{name}"); labkit.progress() shows what is left.'
         if not self.broken:
-            return "The runs did not settle it. Check again; on a slow machine set LABKIT_TIME_SCALE=3."
+            return (
+                f'Nothing is known to be broken, but "{self.unknown[0]}" is unknown: its evidence says why. Check '
+                "again; on a slow machine set LABKIT_TIME_SCALE=3."
+            )
         return f'Look at "{self.broken[0]}" first, change the handler, check again. Stuck? labkit.hint("{name}")'
 
     def saved(self, notice: str) -> Report:

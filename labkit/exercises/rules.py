@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from labkit.clock import scaled
 from labkit.exercises.exercise import Finding
 from labkit.exercises.story import Story, milliseconds
 from labkit.experiment import Run
+from labkit.timeline import Event
 
-__all__ = ["answers", "answers_after", "cleans_up", "ends", "leaves_nothing", "notes", "quiet", "stays", "within"]
+__all__ = [
+    "answers",
+    "answers_after",
+    "broken",
+    "cleans_up",
+    "closes",
+    "ends",
+    "kept",
+    "leaves_nothing",
+    "notes",
+    "quiet",
+    "stays",
+    "within",
+]
 
 
 def broken(evidence: str) -> Finding:
@@ -23,7 +38,7 @@ def kept(evidence: str) -> Finding:
 
 
 def answers(run: Run) -> Finding:
-    """Each message of the client is answered before the fault."""
+    """Each message of the client comes back before the fault, in order; what else comes does no harm."""
     story = Story(run)
     until = story.fault.at if story.fault else float("inf")
     sent = [event for event in story.all("client", "send") if event.at < until]
@@ -33,9 +48,12 @@ def answers(run: Run) -> Finding:
         return broken(f"{refused.text}; {story.ended}") if refused and story.start else Finding("unknown", story.ended)
     if story.fault is None and run.fault != "none" and story.end is not None:
         return broken(f"{_messages(len(came))} came back, and {story.ended}, before the client was through")
-    if len(came) < len(sent):
-        return broken(f"the client sent {_messages(len(sent))} and received {len(came)}; {story.ended}")
-    return kept(f"{_messages(len(sent))}, {len(came)} back by {story.at(came[-1])}")
+    answers = iter(came)
+    for message in sent:
+        if not any(answer.text == message.text for answer in answers):
+            had = f"{story.listed(came)} came back" if came else "nothing came back"
+            return broken(f"the client sent {message.text} at {story.at(message)}; {had}, and {story.ended}")
+    return kept(f"{_messages(len(sent))}, each back by {story.at(came[-1])}")
 
 
 def answers_after(run: Run) -> Finding:
@@ -53,28 +71,73 @@ def answers_after(run: Run) -> Finding:
     return kept(f"the client spoke at {story.at(said)} and had its answer at {story.at(came)}")
 
 
-def cleans_up(run: Run) -> Finding:
-    """Every resource is closed, in full, before the handler ends."""
-    story, cleanup = Story(run), run.verdict.cleanup
-    # The resource that fared worst is the one to name: each has its own number.
-    lives = {event.data["id"]: event for event in story.all("cleanup", "open", "closing", "closed", "truncated")}
-    if not lives:
-        return broken(f"your handler opened no resource: there was nothing to give back; {story.ended}")
-    worst = {"truncated": "truncated", "missing": "open", "unknown": "closing", "outlived": "closed"}.get(cleanup)
-    last = max((event for event in lives.values() if worst in {None, event.kind}), key=lambda event: event.at)
+def closes(number: int) -> Callable[[Run], Finding]:
+    """Make the test that so many resources, open when the fault strikes, are closed in full before the handler ends.
+
+    Args:
+        number: how many the handler is to have open.
+
+    Returns:
+        The test.
+    """
+
+    def test(run: Run) -> Finding:
+        story, cleanup = Story(run), run.verdict.cleanup
+        lives: dict[int, list[Event]] = {}
+        for event in story.all("cleanup", "open", "closing", "closed", "truncated"):
+            lives.setdefault(event.data["id"], []).append(event)
+        if not lives:
+            return broken(f"your handler opened no resource: there was nothing to give back; {story.ended}")
+        if len(lives) < number:
+            return broken(f"your handler opened {_resources(len(lives))}, not {number}; {story.ended}")
+        # The resource that fared worst is the one to name: each has its own number.
+        lasts = [life[-1] for life in lives.values()]
+        kinds = {"truncated": ["truncated"], "missing": ["open"], "outlived": ["closing", "closed"]}
+        for kind in kinds.get(cleanup, ["closing", "closed"]):
+            if found := [event for event in lasts if event.kind == kind]:
+                return _closed(story, cleanup, max(found, key=lambda event: event.at), list(lives.values()), number)
+        return Finding("unknown", f"{story.struck}; {story.ended}")
+
+    return test
+
+
+#: The same for one resource.
+cleans_up: Final = closes(1)
+
+
+def _closed(story: Story, cleanup: str, last: Event, lives: Sequence[Sequence[Event]], number: int) -> Finding:
     name = f"`{last.text}`"
     match cleanup:
+        case "complete" if story.end is None:
+            # Nobody waits for the rest: a handler that never ends has not given back what the library holds for it.
+            return broken(f"{story.struck}; {name} was closed at {story.at(last)}, but {story.ended}")
         case "complete":
+            fault = story.fault
+            if fault is not None and sum(_open_at(life, fault) for life in lives) < number:
+                told = f"{story.struck}, when {_number_open(lives, fault)} open"
+                return Finding("unknown", f"{told}: whether your handler closes what is, this run does not tell")
             return kept(f"{story.struck}; {name} was closed at {story.at(last)}, and {story.ended}")
         case "truncated":
             return broken(f"{story.struck}; the closing of {name} was cut short at {story.at(last)}; {story.ended}")
         case "missing":
             return broken(f"{story.struck}; {story.ended}, and the closing of {name} never began")
-        case "outlived" if story.end is not None:
-            when = f"only at {story.at(last)}" if last.kind == "closed" else "not yet"
-            return broken(f"{story.struck}; {story.ended}, when {name} was still open: it was closed {when}")
+        case "outlived" if last.kind == "closed":
+            return broken(
+                f"{story.struck}; {story.ended}, when {name} was still open: it was closed only at {story.at(last)}"
+            )
+        case "outlived":
+            return broken(f"{story.struck}; {story.ended}, when {name} was not closed, nor was it later")
         case _:
             return Finding("unknown", f"{story.struck}; {name} was still closing {story.waited} later")
+
+
+def _open_at(life: Sequence[Event], fault: Event) -> bool:
+    return life[0].at <= fault.at and (life[-1].kind == "open" or life[-1].at >= fault.at)
+
+
+def _number_open(lives: Sequence[Sequence[Event]], fault: Event) -> str:
+    count = sum(_open_at(life, fault) for life in lives)
+    return f"only {_resources(count)} {'was' if count == 1 else 'were'}" if count else "no resource was"
 
 
 def ends(*endings: str) -> Callable[[Run], Finding]:
@@ -134,11 +197,12 @@ def stays(run: Run) -> Finding:
     return broken(f"{story.struck}, but {story.ended}")
 
 
-def notes(*texts: str) -> Callable[[Run], Finding]:
-    """Make the test that the handler notes exactly these, in this order.
+def notes(*texts: str, never: Collection[str] = ()) -> Callable[[Run], Finding]:
+    """Make the test that the handler notes exactly these, in this order. What else it notes is its own affair.
 
     Args:
         texts: what ``labkit.note`` is to be called with.
+        never: what it is not to be called with.
 
     Returns:
         The test.
@@ -148,10 +212,14 @@ def notes(*texts: str) -> Callable[[Run], Finding]:
     def test(run: Run) -> Finding:
         story = Story(run)
         noted = list(story.all("handler", "note"))
-        told = ", ".join(f'"{event.text}" at {story.at(event)}' for event in noted) or "nothing"
-        if [event.text for event in noted] == list(texts):
-            return kept(f"{story.struck}; your handler noted {told}")
-        return broken(f"{story.struck}; your handler noted {told}, not {wanted}; {story.ended}")
+        told = story.listed(noted, quote='"')
+        if [event.text for event in noted if event.text in {*texts, *never}] != list(texts):
+            return broken(f"{story.struck}; your handler noted {told}, not {wanted}; {story.ended}")
+        if story.end is None:
+            return Finding(
+                "unknown", f"{story.struck}; your handler noted {told}, and may yet note more: {story.ended}"
+            )
+        return kept(f"{story.struck}; your handler noted {told}")
 
     return test
 
@@ -165,6 +233,8 @@ def quiet(run: Run) -> Finding:
         return broken(f"{story.struck}; {story.ended}: an exception came out of your handler")
     if verdict.complaints:
         return broken(f"{story.struck}; {story.ended}, and the log has: {verdict.complaints[0]}")
+    if story.end is None:
+        return Finding("unknown", f"{story.struck}; {story.ended}, and nothing has come out of it yet")
     return kept(f"{story.struck}; {story.ended}, and nobody complained")
 
 
@@ -178,3 +248,7 @@ def leaves_nothing(run: Run) -> Finding:
 
 def _messages(number: int) -> str:
     return f"{number} message{'s' * (number != 1)}"
+
+
+def _resources(number: int) -> str:
+    return f"{number} resource{'s' * (number != 1)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -11,6 +11,9 @@ from labkit.timeline import Event
 from labkit.views.words import stop_of, zero
 
 __all__ = ["Story", "milliseconds"]
+
+#: More events than this are not listed one by one.
+_TOLD: Final = 5
 
 #: The family of a fault → what the learner sees of it.
 _STRUCK: Final = {
@@ -87,12 +90,18 @@ class Story:
         """Tell when an event happened, counted from when the client connected."""
         return milliseconds(event.at - self.zero)
 
+    def listed(self, events: Sequence[Event], quote: str = "") -> str:
+        """Write down what events say, with their times; of many, the first ones."""
+        told = [f"{quote}{event.text}{quote} at {self.at(event)}" for event in events[:_TOLD]]
+        more = [f"and so on, {len(events):,} in all"] if len(events) > _TOLD else []
+        return ", ".join(told + more) or "nothing"
+
     @property
     def struck(self) -> str:
         """What struck, and when."""
         fault = self.fault
         if fault is None:
-            return "the client stayed"
+            return "the client stayed" if self.run.fault == "none" else "the fault did not strike"
         words = _STRUCK_BY_NAME.get(fault.data["fault"]) or _STRUCK.get(fault.data["family"], "the fault struck")
         return f"{words} at {self.at(fault)}"
 

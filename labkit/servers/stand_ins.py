@@ -18,6 +18,10 @@ Began = Callable[[dict[str, Any]], None]
 #: Called with the method's name and the exception by which it tells that the connection is over.
 Noticed = Callable[[str, BaseException], None]
 
+#: After so many notices in a row the handler is asked to wait a moment, each time, in seconds. A library may raise
+#: without a turn of the loop; a handler that then asks again, for ever, would keep the loop from all others.
+_PATIENCE, _MOMENT = 1000, 0.01
+
 #: Whether the running code is inside a method of the connection that the handler called.
 _inside: ContextVar[bool] = ContextVar("labkit_inside", default=False)
 
@@ -51,6 +55,7 @@ class StandIns:
         self._by_library = by_library
         self._instead = instead
         self._names: list[str] = []
+        self._told = 0
 
     def observe(self, name: str, began: Began | None = None, done: Callable[[Any], Any] | None = None) -> None:
         """Watch a coroutine method; one that this version of the library does not have is left out.
@@ -69,6 +74,8 @@ class StandIns:
         async def stand_in(*args: Any, **kwargs: Any) -> Any:
             if _inside.get() or self._by_library():  # the library calls its own method: not the handler's doing
                 return await method(*args, **kwargs)
+            if self._told > _PATIENCE:
+                await asyncio.sleep(_MOMENT)
             if began is not None:
                 args, kwargs = _announce(signature, began, args, kwargs)
             with self._watch(name):
@@ -129,7 +136,11 @@ class StandIns:
 
     def _tell(self, name: str, exception: BaseException | None) -> None:
         if isinstance(exception, self._lost):
-            self._noticed(name, exception)
+            self._notice(name, exception)
+
+    def _notice(self, name: str, exception: BaseException) -> None:
+        self._told += 1
+        self._noticed(name, exception)
 
     @contextmanager
     def _watch(self, name: str) -> Iterator[None]:
@@ -138,7 +149,7 @@ class StandIns:
         try:
             yield
         except self._lost as exception:
-            self._noticed(f"{name}()", exception)
+            self._notice(f"{name}()", exception)
             raise
         except asyncio.CancelledError:
             # The library has cleaned up after the cancel; the handler may be to get something else.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiohttp import web
 
 import labkit
+from labkit.clock import scaled
 from labkit.errors import UnknownName
 
 NAME = "unclean-exit"
@@ -127,8 +131,22 @@ async def test_a_hang_is_a_bug() -> None:
 
     report = await labkit.check(NAME, handler)
     assert report.bug is not None
-    assert "hangs before it answers" in report.bug
+    assert "hangs, or forgets to answer" in report.bug
     assert "Event().wait()" in report.bug
+
+
+async def test_a_hang_is_told_by_the_line_before_the_fault() -> None:
+    """What ran later, when the client had gone, is not where it hung."""
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        async for _ in ws:
+            pass
+        return ws
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert report.bug.endswith(": pass")
 
 
 async def test_a_storm_of_prints_is_a_bug() -> None:
@@ -145,6 +163,94 @@ async def test_a_storm_of_prints_is_a_bug() -> None:
     report = await labkit.check(NAME, handler)
     assert report.bug is not None
     assert re.search(r"printed [\d,]+ lines", report.bug)
+
+
+@pytest.mark.parametrize(
+    ("exit_", "told"),
+    [
+        (lambda: sys.exit(3), "SystemExit: 3"),
+        (lambda: asyncio.CanceledError, "AttributeError: module 'asyncio' has no attribute 'CanceledError'"),  # type: ignore[attr-defined]
+        (lambda: {}["key"], "KeyError: 'key'"),
+    ],
+    ids=["exit", "misspelt", "key"],
+)
+async def test_a_bug_behind_the_fault_that_breaks_no_rule(exit_: Any, told: str) -> None:
+    """The handler keeps all of them, and is not right."""
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        async with labkit.resource("database"):
+            async for message in ws:
+                await ws.send_str(message.data)
+        exit_()
+        return ws
+
+    report = await labkit.check(NAME, handler)
+    assert report.bug is not None
+    assert told in report.bug
+    assert "exit_()" in report.bug
+    assert not labkit.progress().done
+
+
+async def test_a_loop_that_asks_for_ever_is_a_bug() -> None:
+    """The library answers at once, without a turn of the loop; the lab still comes to its end."""
+
+    async def handler(websocket: Any) -> None:
+        while True:
+            try:
+                await websocket.send(await websocket.recv())
+            except Exception:
+                labkit.note("lost")
+
+    report = await labkit.check("recv", handler)
+    assert report.bug is not None
+    assert "leave the loop when the exception comes" in report.bug
+
+
+async def test_a_storm_of_notes_is_a_bug() -> None:
+    """As one of prints."""
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            for _ in range(300):
+                labkit.note("got one")
+            await websocket.send(message)
+
+    report = await labkit.check("recv", handler)
+    assert report.bug is not None
+    assert re.search(r"noted \d{3} things", report.bug)
+
+
+async def test_a_keyboard_interrupt_in_a_handler_ends_the_check_at_once() -> None:
+    """As it ends a run: by a cancel of who asked, who need not wait for the others."""
+    started = time.monotonic()
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        async for message in ws:
+            await ws.send_str(message.data)
+        await asyncio.Event().wait()
+
+    interrupted: list[bool] = []
+    checking = asyncio.create_task(labkit.check(NAME, handler))
+    await asyncio.wait([checking])
+    assert checking.cancelled()
+    assert checking.cancelling() == 1
+    assert time.monotonic() - started < scaled(1.5)
+
+
+async def test_an_object_that_can_be_called_is_a_handler() -> None:
+    """In an exercise that gives more than the connection, too."""
+
+    class Handler:
+        async def __call__(self, websocket: Any, members: Any) -> None:
+            await labkit.EXERCISES["members"].solution(websocket, members)
+
+    report = await labkit.check("members", Handler())
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("name", [NAME, "members"])
@@ -176,20 +282,26 @@ async def test_a_rule_is_unknown_where_its_fault_never_struck() -> None:
     assert report.unknown == ("release",)
 
 
-async def test_an_interrupt_leaves_nothing() -> None:
-    """The stop button, in the middle of a check."""
-    started = asyncio.Event()
+@pytest.mark.parametrize("name", [NAME, "members", "survive-websockets"])
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.1, 0.5])
+async def test_an_interrupt_leaves_nothing(name: str, moment: float) -> None:
+    """The stop button, in the middle of a check: no task, no socket, no process."""
+    process = psutil.Process()
 
-    async def handler(request: Any) -> Any:
-        started.set()
-        await connected(request)
-        await asyncio.Event().wait()
+    def left() -> tuple[set[Any], int, int]:
+        tasks = {str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}}
+        return tasks, len(process.net_connections("inet")), len(process.children(recursive=True))
 
-    checking = asyncio.create_task(labkit.check(NAME, handler))
-    await started.wait()
+    await labkit.check("recv", labkit.EXERCISES["recv"].solution)  # what is made once and kept is there
+    before = left()
+    checking = asyncio.create_task(labkit.check(name, labkit.EXERCISES[name].solution))
+    await asyncio.sleep(moment)
     checking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await checking
+    await asyncio.wait([checking])
+    assert checking.cancelled() or checking.result().passed  # a quick one may have been through
+    for _ in range(20):  # what has been closed takes a few turns to be gone
+        await asyncio.sleep(0.01)
+    assert left() == before
 
 
 async def test_a_handler_that_never_upgrades() -> None:

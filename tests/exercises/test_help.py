@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import labkit
 from labkit import timeline
 from labkit.errors import UnknownName
-from labkit.exercises.book import mark_done, path_of_progress
+from labkit.exercises.book import alone, mark_done, path_of_progress
 from labkit.exercises.hints import forget_hints
 from labkit.exercises.predictions import EVENTS
 
@@ -62,6 +64,20 @@ def test_the_progress_is_kept_and_can_be_reset(home: Path) -> None:
     assert labkit.progress().done == {}
     assert set(json.loads((home / "progress-1.old.json").read_text())["done"]) == {NAME, "recv"}
     assert labkit.progress(reset=True).notice == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_processes_at_once_lose_nothing(home: Path) -> None:
+    """Who writes waits until the other has, and adds to what is there then."""
+    home.mkdir()
+    writer = threading.Thread(target=mark_done, args=[NAME])
+    with alone(home / "progress.lock"):
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        (home / "progress.json").write_text('{"done": {"recv": "2026-01-02"}}')
+    writer.join()
+    assert set(labkit.progress().done) == {NAME, "recv"}
 
 
 @pytest.mark.parametrize(
