@@ -169,9 +169,9 @@ def test_a_knob_takes_what_can_be_staged(make: Any, sentence: str) -> None:
 
 def test_a_fault_in_a_cell_is_answered_with_what_it_is() -> None:
     """IPython's own formatter shows the docstring, and the knobs that were turned; `repr` stays short."""
-    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.formatters import DisplayFormatter
 
-    shown, _ = InteractiveShell().display_formatter.format(labkit.FAULTS["reset"])  # type: ignore[union-attr]
+    shown, _ = DisplayFormatter().format(labkit.FAULTS["reset"])
     assert shown["text/plain"].startswith("reset, of the family transport\n\nThe connection is torn down at once.")
     assert "On the wire: RST." in shown["text/plain"]
     assert labkit.Close(code=4000).about.startswith("close(code=4000), of the family closing")
