@@ -207,10 +207,15 @@ async def _stop(server: Server, patience: float) -> None:
 
 async def _reap(timeline: Timeline) -> None:
     """Name and end what the handler left behind, now that the server, the wire and the client are gone."""
-    # A task that has been cancelled, or whose connection has just gone, may take a few steps to end by itself.
-    for _ in range(5):
-        await asyncio.sleep(0)
-    left = tasks_of(timeline)
+    # A task that has been cancelled, or whose connection has just gone, may take a few steps to end by itself; and so
+    # does one that has begun just now, as a library's ping does. What stays the same is left.
+    left: list[asyncio.Task[Any]] = []
+    for _ in range(3):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        before, left = left, tasks_of(timeline)
+        if set(left) <= set(before):
+            break
     for task in left:
         name = describe(task)
         timeline.record("loop", "leaked", f"task {name}", {"what": "task", "name": name, "stubborn": False})

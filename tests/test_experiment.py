@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import sys
@@ -16,7 +17,9 @@ from aiohttp import web
 import labkit
 from labkit.clock import scaled
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
-from labkit.timeline import place
+from labkit.experiment import _reap
+from labkit.tasks import track
+from labkit.timeline import Place, Timeline, place
 from tests import handlers
 
 
@@ -407,3 +410,25 @@ async def test_an_error_of_the_lab_leaves_nothing_either() -> None:
     with pytest.raises(ValueError, match="unsupported compression: zip"):
         await labkit.play(handlers.websockets_echo, on="websockets", compression="zip")
     assert everything() == before
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_task_that_has_just_begun_is_not_left(turns: int) -> None:
+    """As a library's ping is not, when its time comes at the very end; it ends as soon as it may."""
+    loop, timeline = asyncio.get_running_loop(), Timeline()
+    context = contextvars.copy_context()
+    context.run(place.set, Place(timeline, "handler"))
+    pings: list[asyncio.Task[None]] = []
+
+    def begins_after(turns: int) -> None:
+        if turns:
+            loop.call_soon(begins_after, turns - 1, context=context)
+        else:
+            pings.append(loop.create_task(asyncio.sleep(0)))
+
+    with track(loop):
+        loop.call_soon(begins_after, turns, context=context)
+        await _reap(timeline)
+        await asyncio.sleep(0.01)
+    assert pings
+    assert not timeline.select("loop", "leaked")
