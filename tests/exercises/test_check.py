@@ -96,6 +96,9 @@ async def test_success_has_no_picture_and_is_noted() -> None:
     assert report.passed
     assert report.run is None
     assert "Well done" in str(report)
+    assert [answer.where for answer in report.answers] == [
+        "aiohttp, fault reset"
+    ] * 2  # of how many, only a failure says
     assert "<img" not in report._repr_mimebundle_()["text/html"]
     assert NAME in labkit.progress().done
 
