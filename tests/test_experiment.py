@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import sys
@@ -16,8 +17,9 @@ from aiohttp import web
 import labkit
 from labkit.clock import scaled
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
+from labkit.experiment import _reap
 from labkit.tasks import track
-from labkit.timeline import place
+from labkit.timeline import Place, Timeline, place
 from tests import handlers
 
 
@@ -446,3 +448,25 @@ async def test_a_client_that_cannot_speak_any_more_is_not_waited_for() -> None:
 
     run = await labkit.play(fails, on="websockets", messages=("hello", "again"), patience=3600)
     assert run.timeline.select("client", "error")[0].text == "cannot send: the connection is over"
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_task_that_has_just_begun_is_not_left(turns: int) -> None:
+    """As a library's ping is not, when its time comes at the very end; it ends as soon as it may."""
+    loop, timeline = asyncio.get_running_loop(), Timeline()
+    context = contextvars.copy_context()
+    context.run(place.set, Place(timeline, "handler"))
+    pings: list[asyncio.Task[None]] = []
+
+    def begins_after(turns: int) -> None:
+        if turns:
+            loop.call_soon(begins_after, turns - 1, context=context)
+        else:
+            pings.append(loop.create_task(asyncio.sleep(0)))
+
+    with track(loop):
+        loop.call_soon(begins_after, turns, context=context)
+        await _reap(timeline)
+        await asyncio.sleep(0.01)
+    assert pings
+    assert not timeline.select("loop", "leaked")

@@ -61,6 +61,8 @@ async def live(name: str, url: str, options: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run as a program of that kind does: on Ctrl+C ``asyncio.run`` cancels it, and the process ends by the signal."""
+    # A shell starts what runs in its background with SIGINT ignored, and a child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         asyncio.run(live(*json.loads(sys.argv[1])))
     except KeyboardInterrupt:

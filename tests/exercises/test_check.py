@@ -16,6 +16,7 @@ from aiohttp import web
 import labkit
 from labkit.clock import scaled
 from labkit.errors import UnknownName
+from labkit.exercises import Report
 
 NAME = "unclean-exit"
 EXERCISE = labkit.EXERCISES[NAME]
@@ -62,12 +63,42 @@ async def test_a_notebook_shows_the_picture_of_the_first_failure() -> None:
     assert html.count('scope="row"') == len(EXERCISE.rules)
 
 
+async def test_what_the_handler_says_does_not_become_markup() -> None:
+    """Nor does a backtick without its fellow make code of half a sentence."""
+
+    async def handler(request: Any) -> Any:
+        ws = await connected(request)
+        async for _ in ws:
+            await ws.send_str("<script>`")
+        labkit.note("<i>")
+        return ws
+
+    html = (await labkit.check("goodbye", handler))._repr_mimebundle_()["text/html"]
+    assert "&lt;script&gt;" in html
+    assert not re.search("<script|<i>", html)
+    report = Report(EXERCISE, (), bug="one ` and <b>", notice="no <i>room</i>")
+    html = report._repr_mimebundle_()["text/html"]
+    assert "<p>! one ` and &lt;b&gt;</p>" in html
+    assert "<p>no &lt;i&gt;room&lt;/i&gt;</p>" in html
+    assert str(report).endswith("no <i>room</i>")
+
+
+async def test_what_is_kept_or_broken_is_also_a_word() -> None:
+    """A sign and a word, and no colour."""
+    html = (await labkit.check(NAME, EXERCISE.starter))._repr_mimebundle_()["text/html"]
+    assert re.findall(r">([✓✗?] \w+)</td>", html) == ["✓ kept", "✗ broken"]
+    assert "color" not in html.partition("<img")[0]
+
+
 async def test_success_has_no_picture_and_is_noted() -> None:
     """What is done is done."""
     report = await labkit.check(NAME, EXERCISE.solution)
     assert report.passed
     assert report.run is None
     assert "Well done" in str(report)
+    assert [answer.where for answer in report.answers] == [
+        "aiohttp, fault reset"
+    ] * 2  # of how many, only a failure says
     assert "<img" not in report._repr_mimebundle_()["text/html"]
     assert NAME in labkit.progress().done
 

@@ -142,6 +142,9 @@ async def test_a_database_that_was_closed_before_the_fault_proves_nothing() -> N
         report = await labkit.check("unclean-exit", handler)
         assert report.unknown == ("release",), report
         assert "when no resource was open" in evidence(report, "release")
+        assert report.run is not None
+        assert not report.passed
+        assert not labkit.progress().done
 
 
 async def test_a_closing_that_nobody_waits_for() -> None:

@@ -55,6 +55,18 @@ async def test_ctrl_c_ends_a_program_as_its_library_ends_it(client: str) -> None
     assert gone.data == {"how": "SIGINT", "status": -signal.SIGINT}
 
 
+async def test_ctrl_c_ends_a_program_though_the_lab_ignores_it() -> None:
+    """As a shell's script has it for what it starts in the background; a child inherits it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = await labkit.play(handlers.websockets_echo, on="websockets", fault="sigint", patience=1.0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    [gone] = run.timeline.select("client", "exit")
+    assert gone.data == {"how": "SIGINT", "status": -signal.SIGINT}
+    assert run.verdict.noticed == "yes"
+
+
 @pytest.mark.parametrize("on", handlers.STACKS)
 async def test_a_frozen_program_says_nothing(on: str) -> None:
     """TCP is in perfect health, so nobody notices."""

@@ -1,0 +1,111 @@
+"""What the tests of the rules, and the search for bugs, say of runs that are rare in life: told event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labkit.exercises.bugs import find_bug, find_stray_exception
+from labkit.exercises.exercise import Trial
+from labkit.exercises.rules import answers_after, cleans_up, ends, quiet
+from labkit.exercises.story import Story
+from labkit.experiment import Run
+from labkit.timeline import Lane, Timeline
+
+CONNECT: tuple[float, Lane, str, str, dict[str, Any]] = (10.0, "client", "connect", "connect", {"client": "labkit"})
+START: tuple[float, Lane, str, str, dict[str, Any]] = (
+    10.1, "handler", "start", "h starts",
+    {"handler": "h", "stack": "aiohttp", "library": "aiohttp 3", "given": "Request", "call": 1},
+)  # fmt: skip
+FAULT: tuple[float, Lane, str, str, dict[str, Any]] = (
+    10.5, "wire", "fault", "reset", {"fault": "reset", "family": "transport", "knobs": {}},
+)  # fmt: skip
+STOP: tuple[float, Lane, str, str, dict[str, Any]] = (13.0, "loop", "stop", "the lab ends", {"inside": []})
+
+
+def end(at: float, exception: str | None = None, *, loss: bool = False) -> Any:
+    ending = "returned" if exception is None else "raised"
+    data = {"ending": ending, "exception": exception, "close_code": None, "loss": loss, "call": 1}
+    return at, "handler", "end", ending if exception is None else f"raised {exception}", data
+
+
+def resource(number: int, name: str, *events: tuple[float, str]) -> list[Any]:
+    return [(at, "cleanup", kind, name, {"resource": name, "id": number}) for at, kind in events]
+
+
+def told(*events: Any, fault: str = "reset") -> Run:
+    timeline = Timeline()
+    for at, lane, kind, text, data in sorted(events, key=lambda event: event[0]):
+        timeline.record_at(at, lane, kind, text, data)
+    return Run("h", "aiohttp", fault, timeline)
+
+
+def test_the_resource_that_fared_worst_is_named() -> None:
+    """Of several alike the last one."""
+    database = resource(1, "database", (10.2, "open"), (10.6, "closing"), (10.9, "closed"))
+    cache = resource(2, "cache", (10.2, "open"), (10.6, "closing"), (10.7, "closed"))
+    finding = cleans_up(told(CONNECT, START, FAULT, *cache, *database, end(11.0), STOP))
+    assert finding.state == "kept"
+    assert "`database` was closed at 900 ms" in finding.evidence
+    cut = resource(2, "cache", (10.2, "open"), (10.6, "closing"), (10.7, "truncated"))
+    finding = cleans_up(told(CONNECT, START, FAULT, *cut, *database, end(11.0), STOP))
+    assert finding.state == "broken"
+    assert "the closing of `cache` was cut short at 700 ms" in finding.evidence
+
+
+def test_a_closing_whose_end_nobody_saw() -> None:
+    """It outlived the handler, and that is all that is known."""
+    database = resource(1, "database", (10.2, "open"), (10.7, "closing"))
+    finding = cleans_up(told(CONNECT, START, FAULT, *database, end(10.6), STOP))
+    assert finding.state == "broken"
+    assert "was not closed" in finding.evidence
+
+
+def test_of_a_handler_that_never_started_nothing_is_known() -> None:
+    """Neither how it ends nor what comes out of it."""
+    run = told(CONNECT, FAULT, STOP)
+    assert [test(run).state for test in (ends("cancelled"), quiet)] == ["unknown", "unknown"]
+
+
+def test_what_comes_out_of_a_handler_is_not_quiet() -> None:
+    """An exception, though nobody logs it; a warning, though nothing is raised."""
+    finding = quiet(told(CONNECT, START, FAULT, end(10.6, "ValueError: x"), STOP))
+    assert finding.state == "broken"
+    assert "an exception came out" in finding.evidence
+    warning: Any = (10.55, "handler", "log", "watch out", {"levelno": 30})
+    finding = quiet(told(CONNECT, START, FAULT, warning, end(10.6), STOP))
+    assert finding.state == "broken"
+    assert "the log has: watch out" in finding.evidence
+
+
+def test_a_handler_that_left_before_the_fault_answers_nothing_after_it() -> None:
+    """One that is still there may."""
+    assert answers_after(told(CONNECT, START, end(10.4), STOP)).state == "broken"
+    assert answers_after(told(CONNECT, START, STOP)).state == "unknown"
+
+
+def test_the_time_that_was_waited_counts_from_the_fault() -> None:
+    """From the start, where there was none."""
+    assert Story(told(CONNECT, START, FAULT, STOP)).waited == "2,500 ms"
+    assert Story(told(CONNECT, START, STOP)).waited == "2,900 ms"
+
+
+@pytest.mark.parametrize(("kind", "word"), [("print", "printed"), ("note", "noted"), ("notice", "was told")])
+def test_two_hundred_are_no_storm(kind: str, word: str) -> None:
+    """One more is."""
+    events: list[Any] = [(10.2 + number / 1000, "handler", kind, "x", {}) for number in range(201)]
+    trial = Trial("reset", answered=False)
+    assert find_bug(told(CONNECT, START, FAULT, *events[1:], end(10.6), STOP), trial) is None
+    assert word in (find_bug(told(CONNECT, START, FAULT, *events, end(10.6), STOP), trial) or "")
+
+
+def test_a_stray_exception_is_neither_a_loss_nor_the_labs_own() -> None:
+    """Those are what the faults are about."""
+    for exception, loss, stray in (
+        ("ValueError: x", False, True),
+        ("ConnectionResetError", True, False),
+        ("labkit.faults.server.InducedError: a step of the handler fails", False, False),
+    ):
+        run = told(CONNECT, START, FAULT, end(10.6, exception, loss=loss), STOP)
+        assert (find_stray_exception(run) is not None) is stray
