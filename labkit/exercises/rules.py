@@ -163,8 +163,15 @@ def ends(*endings: str) -> Callable[[Run], Finding]:
     return test
 
 
+#: Faults that take effect when the buffers are full.
+_FILLS: Final = {"stalled-reader"}
+
+
 def within(seconds: float) -> Callable[[Run], Finding]:
     """Make the test that the handler ends at most so long after the fault.
+
+    Of a client that no longer reads a handler can know when a ``send()`` is stuck: what has filled the buffers until
+    then, as fast as the machine could, went well.
 
     Args:
         seconds: how long, times ``LABKIT_TIME_SCALE``.
@@ -179,10 +186,15 @@ def within(seconds: float) -> Callable[[Run], Finding]:
             return Finding("unknown", f"the fault did not strike; {story.ended}")
         if story.end is None:
             return broken(f"{story.struck}; {story.ended}, and was to end within {milliseconds(bound)}")
-        took = story.end.at - story.fault.at
+        began, struck = story.fault.at, story.struck
+        sends = list(story.after_the_fault("handler", "send"))
+        if sends and story.fault.data["fault"] in _FILLS:
+            began = sends[-1].at
+            struck += f", and your last send() began at {story.at(sends[-1])}"
+        took = story.end.at - began
         if took > bound:
-            return broken(f"{story.struck}; {story.ended}, {milliseconds(took)} later, not {milliseconds(bound)}")
-        return kept(f"{story.struck}; {story.ended}, {milliseconds(took)} later")
+            return broken(f"{struck}; {story.ended}, {milliseconds(took)} later, not {milliseconds(bound)}")
+        return kept(f"{struck}; {story.ended}, {milliseconds(took)} later")
 
     return test
 

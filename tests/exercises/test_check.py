@@ -345,3 +345,22 @@ async def test_a_handler_that_never_upgrades() -> None:
     assert report.bug is None
     assert report.broken == ("echo", "release")
     assert "your handler returned" in report.answers[0].evidence
+
+
+@pytest.mark.parametrize(("scale", "most"), [("1", 5), ("20", 1)])
+async def test_a_slow_machine_does_less_at_once(scale: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner's own heartbeat is not multiplied, so the loop must not be late for it."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", scale)
+    active, seen = 0, 0
+
+    async def handler(request: Any) -> Any:
+        nonlocal active, seen
+        active += 1
+        seen = max(seen, active)
+        try:
+            return await labkit.EXERCISES["goodbye"].solution(request)
+        finally:
+            active -= 1
+
+    assert (await labkit.check("goodbye", handler)).passed
+    assert seen == 1 if most == 1 else 1 < seen <= most

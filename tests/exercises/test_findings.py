@@ -8,7 +8,7 @@ import pytest
 
 from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Trial
-from labkit.exercises.rules import answers_after, cleans_up, ends, quiet
+from labkit.exercises.rules import answers_after, cleans_up, ends, quiet, within
 from labkit.exercises.story import Story
 from labkit.experiment import Run
 from labkit.timeline import Lane, Timeline
@@ -109,3 +109,17 @@ def test_a_stray_exception_is_neither_a_loss_nor_the_labs_own() -> None:
     ):
         run = told(CONNECT, START, FAULT, end(10.6, exception, loss=loss), STOP)
         assert (find_stray_exception(run) is not None) is stray
+
+
+def test_a_reader_that_stalls_is_noticed_from_the_send_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine takes its time to fill the buffers; of other faults the moment itself counts."""
+    monkeypatch.delenv("LABKIT_TIME_SCALE", raising=False)
+    sends: list[Any] = [(at, "handler", "send", "'hello'", {}) for at in (10.2, 10.6, 11.9)]
+    stalls: Any = (10.5, "wire", "fault", "stalled-reader", {"fault": "stalled-reader", "family": "silence"})
+    finding = within(2.0)(told(CONNECT, START, stalls, *sends, end(12.9), STOP))
+    assert finding.state == "kept"
+    assert "your last send() began at 1,900 ms" in finding.evidence
+    assert finding.evidence.endswith("1,000 ms later")
+    assert within(2.0)(told(CONNECT, START, FAULT, *sends, end(12.9), STOP)).state == "broken"
+    assert within(0.5)(told(CONNECT, START, stalls, *sends, end(12.9), STOP)).state == "broken"
+    assert within(2.0)(told(CONNECT, START, stalls, *sends[:1], end(12.9), STOP)).state == "broken"
