@@ -88,6 +88,32 @@ async def closes(websocket: ServerConnection) -> None:
         pass
 
 
+async def sends_the_last_again(websocket: ServerConnection) -> None:
+    message: str | bytes = ""
+    try:
+        while True:
+            try:
+                message = await asyncio.wait_for(websocket.recv(), 0.1)
+            except TimeoutError:
+                await websocket.send("still there?")
+            await websocket.send(message)
+    except ConnectionClosed:
+        pass
+
+
+def once(run: Run) -> Finding:
+    """Each message comes back, and none comes back a second time while the client is quiet."""
+    story = Story(run)
+    sent = list(story.all("client", "send"))
+    came = [event for event in story.all("client", "recv") if event.text != "'still there?'"]
+    if not sent:
+        return Finding("unknown", story.ended)
+    said = f"the client said {story.listed(sent)}"
+    if [event.text for event in came] == [event.text for event in sent]:
+        return kept(f"{said}; back came {story.listed(came)}")
+    return broken(f"{said}; back came {story.listed(came)}; {story.ended}")
+
+
 def asks(run: Run) -> Finding:
     """The handler asks a quiet client, again and again, every 100 ms."""
     story = Story(run)
@@ -129,6 +155,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
+        Rule("once", "Each message comes back, and only once.", QUIET, once),
         Rule("asks", 'A quiet client is asked "still there?" every 100 ms.', QUIET, asks),
         Rule("keeps", "A quiet client keeps its connection.", QUIET, stays),
         Rule("late", "A message that comes after 300 ms of silence is answered.", LATE, answers_after),
@@ -139,5 +166,6 @@ EXERCISE = Exercise(
         around_the_loop: "keeps",
         lets_the_loss_escape: "nothing-escapes",
         closes: "late",
+        sends_the_last_again: "once",
     },
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
 import labkit
-from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import answers, closes, ends, leaves_nothing
+from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
+from labkit.exercises.rules import answers, closes, ends, kept, leaves_nothing
+from labkit.exercises.story import Story
+from labkit.experiment import Run
 from labkit.faults import SecondCancel
 
 
@@ -89,6 +91,32 @@ async def keeps_the_cancel(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+async def keeps_the_cancel_in_its_cleanup(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    stack = AsyncExitStack()
+    try:
+        for name in ("database", "queue", "cache"):
+            await stack.enter_async_context(labkit.resource(name, closing=0.05))
+        async for message in ws:
+            await ws.send_str(message.data)
+    finally:
+        closing = asyncio.create_task(stack.aclose())
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+    return ws
+
+
+def passes(run: Run) -> Finding:
+    """The cancel passes: the fault's, or the one with which aiohttp answers the end of the connection."""
+    story = Story(run)
+    cancels = [event for event in story.after_the_fault("handler", "cancelled") if event.data["package"] == "aiohttp"]
+    if run.fault == "close" and story.end is not None and not any(event.at <= story.end.at for event in cancels):
+        return kept(f"{story.struck}; no cancel came before your handler was through: {story.ended}")
+    return ends("cancelled")(run)
+
+
 CLOSE = (Trial("close"),)
 CANCEL = (Trial("reset"), Trial(SecondCancel(times=1)))
 
@@ -115,8 +143,13 @@ EXERCISE = Exercise(
     rules=(
         Rule("echo", "Each message comes back to the client.", CLOSE, answers),
         Rule("release", "All three are closed, in full, before your handler ends.", CLOSE + CANCEL, closes(3)),
-        Rule("passes", "A cancel passes: your handler ends cancelled.", CANCEL, ends("cancelled")),
+        Rule("passes", "A cancel passes: your handler ends cancelled.", CLOSE + CANCEL, passes),
         Rule("no-rest", "No task is left behind.", CLOSE + CANCEL, leaves_nothing),
     ),
-    wrong={shield_alone: "release", one_after_the_other: "release", keeps_the_cancel: "passes"},
+    wrong={
+        shield_alone: "release",
+        one_after_the_other: "release",
+        keeps_the_cancel: "passes",
+        keeps_the_cancel_in_its_cleanup: "passes",
+    },
 )
