@@ -118,5 +118,5 @@ class Story:
             return "your handler never started"
         if self.end is None:
             return f"your handler still ran {self.waited} later"
-        what = {"returned": "returned", "cancelled": "was cancelled"}.get(self.end.data["ending"])
+        what = {"returned": "returned", "cancelled": "ended as cancelled"}.get(self.end.data["ending"])
         return f"your handler {what or self.end.text} at {self.at(self.end)}"

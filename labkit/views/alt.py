@@ -93,11 +93,13 @@ def _before(events: Sequence[Event], span: float, since: str) -> str:
     """Sum up what led to the fault."""
     counts = Counter((event.lane, event.kind) for event in events)
     parts = []
-    for lane in ("client", "handler"):
+    # Of a lane on which nothing was recorded, nothing is known.
+    for lane in [lane for lane in ("client", "handler") if any(event.lane == lane for event in events)]:
         sent, received = counts[lane, "send"], counts[lane, "recv"]
         parts.append(f"the {lane} sent {sent} and received {received} message{'s' * (received != 1)}")
     how_many = f"{len(events)} event{'s' * (len(events) != 1)}"
-    return f"Before the fault, in the {duration(span)} since {since}, {how_many}: {', '.join(parts)}."
+    account = ": ".join(filter(None, [how_many, ", ".join(parts)]))
+    return f"Before the fault, in the {duration(span)} since {since}, {account}."
 
 
 def _sentence(event: Event, at: float, after: bool) -> str:

@@ -42,7 +42,7 @@ async def test_a_broken_rule_has_its_evidence() -> None:
     assert report.run.on == "aiohttp-cancel"
     answer = report.answers[1]
     found = re.fullmatch(
-        r"the client vanished at (\S+) ms; your handler was cancelled at (\S+) ms, and the closing of `database` "
+        r"the client vanished at (\S+) ms; your handler ended as cancelled at (\S+) ms, and the closing of `database` "
         r"never began",
         answer.evidence,
     )

@@ -54,3 +54,11 @@ def test_nothing_happened() -> None:
     """An empty timeline is told as such."""
     timeline = Timeline.of([])
     assert alt_text(timeline, judge(timeline)).endswith("No events were recorded.")
+
+
+def test_a_lane_that_was_not_recorded_is_not_spoken_of() -> None:
+    """No handler event is there, so how many messages the handler received is not known."""
+    timeline = Timeline()
+    timeline.record("client", "send", "'hello'")
+    timeline.record("wire", "fault", "reset", {"fault": "reset", "family": "transport", "knobs": {}})
+    assert "1 event: the client sent 1 and received 0 messages." in alt_text(timeline, None)
