@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from websockets.exceptions import ConnectionClosed
 
 import labkit
 from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
@@ -86,6 +89,16 @@ async def cuts_the_job_short(websocket: ServerConnection) -> None:
             await websocket.send("done")
 
 
+async def limits_every_job(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await asyncio.sleep(float(seconds))
+                with suppress(ConnectionClosed):
+                    await websocket.send("done")
+
+
 def done(run: Run) -> Finding:
     """Each job that had its time is answered, and none before its time."""
     story = Story(run)
@@ -110,6 +123,8 @@ def done(run: Run) -> Finding:
 
 
 _LONG = 30.0
+# Longer than the second that a handler has at the shutdown: a limit on every job cannot keep both rules.
+STAYS = (Trial(None, messages=("1.2",), patience=3.0, answered=False),)
 SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
 LONG = (Trial("shutdown", messages=("0.01", "30"), answered=False),)
 
@@ -134,7 +149,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
-        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT + LONG, done),
+        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT + LONG + STAYS, done),
         Rule("ends", "Your handler ends within a second of the shutdown.", LONG, within(1.0)),
         Rule("release", "The worker is closed before your handler ends.", LONG, cleans_up),
         Rule("no-rest", "The job is not left behind.", LONG, leaves_nothing),
@@ -143,6 +158,7 @@ EXERCISE = Exercise(
     wrong={
         forgets_the_job: "no-rest",
         limits_the_job: "ends",
+        limits_every_job: "done",
         drops_every_job: "done",
         cuts_the_job_short: "done",
         answers_a_closed_client: "nothing-escapes",
