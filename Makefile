@@ -4,14 +4,21 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON :=
+# Three processes for two cores (tests/conftest.py); those that drive one JupyterLab stay together.
+PARALLEL := --numprocesses=auto --dist=loadgroup
+# What needs neither a browser nor a kernel, nor tens of seconds.
+QUICK  := not browser and not notebooks and not slow
 PIP    := $(PY) -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lab test check notebooks bench clean
+.PHONY: help lab test quick soak lowest check notebooks bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make lab        open the notebooks in JupyterLab (makes $(VENV) first, where need be)'
-	@echo 'make test       run every test'
+	@echo 'make test       run every test, in three processes on two cores'
+	@echo 'make quick      run the tests that need neither a browser nor a kernel, nor tens of seconds'
+	@echo 'make soak       repeat what must never fail: minutes, for CI and before a release'
+	@echo 'make lowest     run the tests with the lowest versions that pyproject.toml admits'
 	@echo 'make check      formatting, lint, types'
 	@echo 'make notebooks  run all the notebooks and write them, with outputs, as HTML to build/'
 	@echo 'make bench      print the benchmarks (20 minutes: one plays the whole matrix 50 times)'
@@ -22,7 +29,20 @@ lab: $(VENV)/.lab
 	@$(PY) -m labkit lab
 
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest $(PARALLEL)
+
+soak: $(VENV)/.dev
+	$(PY) -m pytest -m soak $(PARALLEL)
+
+quick: $(VENV)/.dev
+	$(PY) -m pytest $(PARALLEL) -m '$(QUICK)'
+
+# Of what the lab itself needs the lowest; of the tools that test it, those that are pinned.
+lowest: $(VENV)/.dev
+	@$(PY) -m uv venv --quiet --clear --python $(PY) $(VENV)-lowest
+	@$(PY) -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+		--editable '.[notebooks]' $$(sed -n 's/;.*//; /^[a-z].*==/p' requirements-dev.txt)
+	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) -m '$(QUICK)'
 
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
@@ -40,7 +60,7 @@ bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(PY) $$script || exit; done
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
 # --- The environment -------------------------------------------------------------------------------------------------

@@ -13,8 +13,11 @@ from functools import partial
 from typing import Any
 
 import labkit
-from labkit.timeline import Event, Timeline
-from labkit.views.sequence import sequence
+from labkit.events import WireFrame, make
+from labkit.timeline import Timeline
+from labkit.verdict import judge
+from labkit.views.sequence.view import sequence
+from labkit.views.text import text
 
 ROUNDS = 7
 
@@ -50,11 +53,11 @@ def recording(count: int = 100_000) -> None:
     def records() -> None:
         timeline = Timeline()
         for _ in range(count):
-            timeline.record("wire", "frame", "TEXT")
+            timeline.append(WireFrame(0, "client", "TEXT", 5, text="TEXT 'hello'"))
 
     plain, recorded = median(partial(seconds, tuples)) / count, median(partial(seconds, records)) / count
     print(f"a tuple appended              {plain * 1e9:8.0f} ns")
-    print(f"  an event recorded           {recorded * 1e9:8.0f} ns   {recorded / plain:.2f} times, the limit is 3")
+    print(f"  an event recorded           {recorded * 1e9:8.0f} ns   {recorded / plain:.2f} times, the limit is 2")
 
 
 async def naive_websockets(websocket: Any) -> None:
@@ -106,7 +109,7 @@ def pictures() -> None:
 
     run = asyncio.run(labkit.play(naive_websockets, on="websockets", fault="reset", messages=["hello"] * 8))
     shown = [event for event in run.timeline if event.kind not in {"line", "lines"}][:60]
-    timeline = Timeline.of([Event(*event) for event in shown])
+    timeline = Timeline.of(shown)
 
     def png(figure: Figure) -> None:
         FigureCanvasAgg(figure)
@@ -125,8 +128,23 @@ def pictures() -> None:
     print(f"  the picture of {len(shown)} events    {drawn * 1e3:8.1f} ms   the limit is 400")
 
 
+def floods() -> None:
+    """How long a picture and a text take where there is much to fold."""
+    for count, limit in ((1_000, 0.6), (100_000, 1.5)):
+        start = {"handler": "h", "stack": "websockets", "library": "websockets", "given": "ServerConnection", "call": 1}
+        events = [make("client", "connect"), make("handler", "start", "h starts", start)]
+        events += [make("handler", "print", f"line {n}", at=n / 100_000) for n in range(count)]
+        timeline = Timeline.of(events)
+        verdict = judge(timeline)
+        drawn = median(partial(seconds, lambda: sequence(timeline, verdict).png()), 3)  # noqa: B023 - called at once
+        written = median(partial(seconds, lambda: text(timeline, verdict)), 3)  # noqa: B023 - the same
+        print(f"a picture of {count:>7,} events   {drawn:8.2f} s    the limit is {limit}")
+        print(f"  the same as text            {written:8.2f} s")
+
+
 if __name__ == "__main__":
     imports()
     recording()
     experiments()
     pictures()
+    floods()

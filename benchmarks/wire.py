@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import shutil
 import socket
 import statistics
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from time import perf_counter
@@ -30,9 +32,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
-from labkit.clock import scaled
+from labkit.events import Event
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
-from labkit.wire import Wire
+from labkit.wire import Relay
 
 #: The least that the wire must keep of the direct rate.
 GOAL = 0.70
@@ -185,11 +188,39 @@ async def compare(rounds: int, trips: int) -> dict[str, list[float]]:
                     rates[name].append(await measure(url, trips))
                     continue
                 timeline = Timeline()
-                async with Wire(direct, timeline) as wire:
+                async with Relay(direct, timeline) as wire:
                     rates[name].append(await measure(wire.url, trips))
                 frames = [e.data for e in timeline.select("wire", "frame") if e.data["opcode"] == "TEXT"]
                 assert len(frames) == 2 * (trips + 20), "a frame was not recorded"
         return rates
+
+
+async def finished_links(count: int = 500) -> float:
+    """Measure what a wire keeps of a connection that is over, its events left out, in KiB."""
+
+    class Forgetful(Timeline):
+        def append(self, event: Event) -> None:
+            pass
+
+    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with Relay(f"ws://127.0.0.1:{port}/", Forgetful()) as wire:
+
+            async def connections(number: int) -> None:
+                for _ in range(number):
+                    async with connect(wire.url, compression=None) as websocket:
+                        await websocket.send("hello")
+                        await websocket.recv()
+                await asyncio.gather(*(link.closed() for link in wire.links))
+                gc.collect()
+
+            await connections(50)
+            tracemalloc.start()
+            before, _ = tracemalloc.get_traced_memory()
+            await connections(count)
+            after, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    return (after - before) / count / 1024
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -209,9 +240,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'echo round trips':<18}{'a second':>10}{'of direct':>12}")
     for name, median in medians.items():
         print(f"{name:<18}{median:>10,.0f}{ratios[name]:>12.2f}")
-    wire, bare = ratios["labkit.Wire"], ratios["bare relay"]
+    wire, bare, parsing = (ratios[name] for name in ("labkit.Wire", "bare relay", "  that parses"))
     print(f"The wire: {wire:.2f} of direct (goal {GOAL:.2f}: {'met' if wire >= GOAL else 'missed'}),", end=" ")
-    print(f"{wire / bare:.2f} of what any relay in the same loop leaves.")
+    print(f"{wire / bare:.2f} of what any relay in the same loop leaves, {wire / parsing:.2f} of one with the parser.")
+    print(f"A finished link keeps {asyncio.run(finished_links()):.1f} KiB (goal 2).")
 
 
 if __name__ == "__main__":

@@ -1,175 +1,48 @@
 """The Disconnect Lab: what happens to a WebSocket handler when its client goes away.
 
-``import labkit`` is light: each public name is loaded from its room when it is first used.
+The public names stand in ``__init__.pyi`` beside this file. ``import labkit`` is light: each name is loaded from its
+room when it is first used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-if TYPE_CHECKING:
-    from labkit.clients import CLIENTS
-    from labkit.errors import LabError
-    from labkit.exercises import EXERCISES, check, hint, predict, progress, solution
-    from labkit.experiment import Run, play
-    from labkit.faults import (
-        FAULTS,
-        BadOpcode,
-        BadUtf8,
-        Blackhole,
-        BlockedLoop,
-        Close,
-        CloseThenReset,
-        Fault,
-        Fin,
-        FrozenProcess,
-        GoingAway,
-        HalfClose,
-        HandlerError,
-        HandshakeCut,
-        HandshakeHang,
-        HandshakeRefused,
-        IdleTimeout,
-        IgnoreClose,
-        NoCode,
-        Reset,
-        SecondCancel,
-        Shutdown,
-        Sigint,
-        Sigkill,
-        SlowLink,
-        StalledReader,
-        TooBig,
-        TruncatedFrame,
-        UnmaskedFrame,
-    )
-    from labkit.loop import run
-    from labkit.matrices import Matrix, matrix
-    from labkit.recordings import load
-    from labkit.resources import note, resource
-    from labkit.servers import STACKS, host
-    from labkit.timeline import Event, Timeline
-    from labkit.verdict import Verdict
-    from labkit.wire import Wire
 
-#: Each public name, with the room it comes from.
-_ROOMS: Final = {
-    "CLIENTS": "clients",
-    "EXERCISES": "exercises",
-    "FAULTS": "faults",
-    "STACKS": "servers",
-    "BadOpcode": "faults",
-    "BadUtf8": "faults",
-    "Blackhole": "faults",
-    "BlockedLoop": "faults",
-    "Close": "faults",
-    "CloseThenReset": "faults",
-    "Event": "timeline",
-    "Fault": "faults",
-    "Fin": "faults",
-    "FrozenProcess": "faults",
-    "GoingAway": "faults",
-    "HalfClose": "faults",
-    "HandlerError": "faults",
-    "HandshakeCut": "faults",
-    "HandshakeHang": "faults",
-    "HandshakeRefused": "faults",
-    "IdleTimeout": "faults",
-    "IgnoreClose": "faults",
-    "LabError": "errors",
-    "Matrix": "matrices",
-    "NoCode": "faults",
-    "Reset": "faults",
-    "Run": "experiment",
-    "SecondCancel": "faults",
-    "Shutdown": "faults",
-    "Sigint": "faults",
-    "Sigkill": "faults",
-    "SlowLink": "faults",
-    "StalledReader": "faults",
-    "Timeline": "timeline",
-    "TooBig": "faults",
-    "TruncatedFrame": "faults",
-    "UnmaskedFrame": "faults",
-    "Verdict": "verdict",
-    "Wire": "wire",
-    "check": "exercises",
-    "hint": "exercises",
-    "host": "servers",
-    "load": "recordings",
-    "matrix": "matrices",
-    "note": "resources",
-    "play": "experiment",
-    "predict": "exercises",
-    "progress": "exercises",
-    "resource": "resources",
-    "run": "loop",
-    "solution": "exercises",
-}
+def _read_stub() -> tuple[dict[str, str], list[str]]:
+    """Read which module each public name comes from, and the modules all of whose names are public."""
+    modules: dict[str, str] = {}
+    whole: list[str] = []
+    with open(__file__.removesuffix("c") + "i", encoding="utf-8") as stub:  # noqa: PTH123 - pathlib takes as long as all else here
+        for line in stub:
+            # Each name has a line of its own: `from labkit.wire import Wire as Wire`.
+            match line.split():
+                case ["from", module, "import", "*", *_]:
+                    whole.append(module)
+                case ["from", module, "import", name, *_]:
+                    modules[name] = module
+    return modules, whole
 
-__all__ = [
-    "CLIENTS",
-    "EXERCISES",
-    "FAULTS",
-    "STACKS",
-    "BadOpcode",
-    "BadUtf8",
-    "Blackhole",
-    "BlockedLoop",
-    "Close",
-    "CloseThenReset",
-    "Event",
-    "Fault",
-    "Fin",
-    "FrozenProcess",
-    "GoingAway",
-    "HalfClose",
-    "HandlerError",
-    "HandshakeCut",
-    "HandshakeHang",
-    "HandshakeRefused",
-    "IdleTimeout",
-    "IgnoreClose",
-    "LabError",
-    "Matrix",
-    "NoCode",
-    "Reset",
-    "Run",
-    "SecondCancel",
-    "Shutdown",
-    "Sigint",
-    "Sigkill",
-    "SlowLink",
-    "StalledReader",
-    "Timeline",
-    "TooBig",
-    "TruncatedFrame",
-    "UnmaskedFrame",
-    "Verdict",
-    "Wire",
-    "check",
-    "hint",
-    "host",
-    "load",
-    "matrix",
-    "note",
-    "play",
-    "predict",
-    "progress",
-    "resource",
-    "run",
-    "solution",
-]
+
+_modules, _whole = _read_stub()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module 'labkit' has no attribute {name!r}")
-    value = getattr(import_module(f"labkit.{_ROOMS[name]}"), name)
+    if name == "__all__":
+        value: Any = sorted([*_modules, *(name for module in _whole for name in import_module(module).__all__)])
+    elif name in _modules:
+        value = getattr(import_module(_modules[name]), name)
+    else:
+        # A name that Python or a notebook only asks for, such as `__path__` or `_repr_html_`, loads nothing.
+        homes = () if name.startswith("_") else map(import_module, _whole)
+        home = next((module for module in homes if name in module.__all__), None)
+        if home is None:
+            raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+        value = getattr(home, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

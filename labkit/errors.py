@@ -1,4 +1,4 @@
-"""What the lab says when it is used wrongly: one sentence, and no traceback in a notebook."""
+"""The lab's errors: each is one sentence, and a notebook shows it without a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["BadHandler", "BadOption", "BadRecording", "BadValue", "LabError", "U
 
 
 class LabError(Exception):
-    """A mistake in the use of the lab, told in one sentence that says what would do."""
+    """A mistake in the use of the lab. The message is one sentence: what was wrong, and what would work."""
 
     def _render_traceback_(self) -> list[str]:
         # IPython shows these lines in place of a traceback.
@@ -17,26 +17,26 @@ class LabError(Exception):
 
 
 class BadHandler(LabError, TypeError):
-    """The handler is not something the stack could call."""
+    """The stack cannot call the handler."""
 
 
 class BadOption(LabError, TypeError):
-    """A keyword argument that the library's own function does not take."""
+    """The library's own function does not take this keyword argument."""
 
 
 class BadValue(LabError, ValueError):
-    """A value outside what is allowed."""
+    """A value that is not allowed."""
 
 
 class BadRecording(LabError, ValueError):
-    """A file that is not a recording of a run."""
+    """A file that is not a recording of a run, or that cannot be read or written."""
 
 
 class UnknownName(LabError, LookupError):
-    """A fault, stack or exercise that does not exist.
+    """There is no fault, stack or exercise of this name.
 
     Args:
-        what: what was looked for, such as ``"fault"``.
+        what: the kind of thing, such as ``"fault"``.
         name: the name that was given.
         known: the names that exist.
     """

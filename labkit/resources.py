@@ -1,6 +1,6 @@
-"""What a handler may call to be seen: resources on the cleanup lane, and notes.
+"""What a handler may call to appear on the timeline: resources on the cleanup lane, and notes.
 
-Outside an experiment both do the same and record nothing, so a handler that uses them runs anywhere.
+Outside an experiment, both work the same but record nothing. So a handler that uses them runs anywhere.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import math
 from types import TracebackType
 from typing import Any, Self
 
-from labkit.checks import check_seconds
-from labkit.clock import scaled
-from labkit.timeline import place
+from labkit.events import CleanupClosed, CleanupClosing, CleanupOpen, CleanupTruncated, HandlerNote, ResourceEvent
+from labkit.support.checks import check_seconds
+from labkit.support.clock import scaled
+from labkit.timeline import scope
 
 __all__ = ["note", "resource"]
 
@@ -21,31 +22,31 @@ _ids = itertools.count(1)
 
 
 def note(text: str, /, **data: Any) -> None:
-    """Record an event of your own on the lane of the running code.
+    """Record an event of your own on the handler's lane.
 
     Args:
         text: what happened.
-        data: details by name; anything that JSON cannot hold is kept as its ``repr``.
+        data: details by name; a value that JSON cannot hold is kept as its ``repr``.
     """
-    if (here := place.get()) is not None:
+    if (here := scope.get()) is not None:
         plain = {name: value if _fits_json(value) else repr(value) for name, value in data.items()}
-        here.timeline.record(here.lane, "note", str(text), plain)
+        here.record(HandlerNote(text=str(text), more=plain or None))
 
 
 def _fits_json(value: object) -> bool:
-    # JSON has no name for what is not finite.
+    # JSON has no infinity and no NaN (RFC 8259, section 6).
     return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
 class resource:  # noqa: N801 - used as a function is: `async with resource("database"):`
-    """Something that must be released, and takes a while: a stand-in for a database session or a lock.
+    """Something that must be closed, which takes a while: it plays the part of a database session or a lock.
 
-    Use it with ``async with``, in an ``AsyncExitStack``, or with :meth:`open` and :meth:`close` where the point is
-    code that may never be reached. The cleanup lane shows when it opens, starts closing, and is closed, or
-    truncated if an exception (as a rule ``CancelledError``) ends the closing.
+    Use it with ``async with`` or in an ``AsyncExitStack``; or call :meth:`open` and :meth:`close`, to show code that
+    may never be reached. The cleanup lane shows when the resource opens, when it begins to close, and when it is
+    closed; or that it is truncated, if an exception (usually ``CancelledError``) ends the closing too early.
 
     Args:
-        name: what to call it.
+        name: the resource's name.
         closing: seconds that closing takes, times ``LABKIT_TIME_SCALE``.
 
     Raises:
@@ -55,8 +56,8 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
     def __init__(self, name: str, *, closing: float = 0.0) -> None:
         self.name = str(name)
         self.closing = check_seconds("closing", closing, zero=True)
-        self._data = {"resource": self.name, "id": next(_ids)}
-        self._place = place.get()
+        self._number = next(_ids)
+        self._scope = scope.get()
 
     def __repr__(self) -> str:
         return f"resource({self.name!r}, closing={self.closing:g})"
@@ -67,18 +68,19 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         Returns:
             The resource itself.
         """
-        self._record("open")
+        self._scope = scope.get() or self._scope  # the resource belongs to the connection whose handler opens it
+        self._record(CleanupOpen)
         return self
 
     async def close(self) -> None:
         """Close the resource, which takes ``closing`` seconds."""
-        self._record("closing")
+        self._record(CleanupClosing)
         try:
             await asyncio.sleep(scaled(self.closing))
         except BaseException:
-            self._record("truncated")
+            self._record(CleanupTruncated)
             raise
-        self._record("closed")
+        self._record(CleanupClosed)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -88,7 +90,11 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
     ) -> None:
         await self.close()
 
-    def _record(self, kind: str) -> None:
-        # The place of the code that made it: closing may run in a task that lost the context.
-        if self._place is not None:
-            self._place.timeline.record("cleanup", kind, self.name, self._data)
+    def _record(self, kind: type[ResourceEvent]) -> None:
+        # The scope of the code that made or opened the resource, since a task without that context may close it. But
+        # one that is shared, such as a global, may have been opened in another experiment since.
+        here, mine = scope.get(), self._scope
+        if here is not None and (mine is None or here.timeline is not mine.timeline):
+            mine = here
+        if mine is not None:
+            mine.record(kind(self._number, self.name, text=self.name))

@@ -1,134 +1,259 @@
 """The events of one experiment, in the order in which they happened.
 
-Everything that the lab shows or concludes is read from a timeline. The vocabulary of kinds:
-
-========  ===================================================================================
-lane      kinds
-========  ===================================================================================
-client    connect, open, refused, send, recv, close-sent, close-received, ended, error, signal, exit, log
-wire      link, handshake, frame, fault, fin, reset, lost, full, opaque, closed
-handler   start, lines, line, recv, send, close, notice, cancelled, print, log, note, end
-cleanup   open, closing, closed, truncated, failed
-loop      exception, shutdown, blocked, unblocked, stop, leaked
-========  ===================================================================================
+Everything that the lab shows or concludes is read from a timeline. ``labkit.events`` declares the kinds of events.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from operator import itemgetter
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
-from labkit.clock import now
-from labkit.clock import timeout as at_most
+from msgspec.structs import force_setattr
 
-__all__ = ["LANES", "Data", "Event", "Lane", "Place", "Timeline", "place"]
+from labkit.events import Event, Lane, LoopStop, WireFault, make, vocabulary
+from labkit.support.clock import now
+from labkit.support.clock import timeout as at_most
 
-Lane = Literal["client", "wire", "handler", "cleanup", "loop"]
+__all__ = ["Event", "Events", "Part", "Scope", "Timeline", "scope"]
 
-#: The lanes, from left to right.
-LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+E = TypeVar("E", bound=Event)
 
-Data = Mapping[str, Any]
-_NO_DATA: Final[Data] = MappingProxyType({})
-
-
-class Event(NamedTuple):
-    """One thing that happened.
-
-    Attributes:
-        at: seconds since the timeline began, on a monotonic clock.
-        lane: where it happened.
-        kind: what happened, a word of the module's table.
-        text: the same for a reader, short.
-        data: details by name, each a value that JSON can hold.
-    """
-
-    at: float
-    lane: Lane
-    kind: str
-    text: str
-    data: Data
+_NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Timeline:
-    """An append-only list of events; events may be recorded from any thread.
+class Events(Sequence[Event]):
+    """Events in order, and ways to find some of them.
 
     Args:
-        began: the clock's reading (``labkit.clock.now()``) that counts as zero; now, if not given.
+        events: the events, in order.
     """
 
-    def __init__(self, began: float | None = None) -> None:
-        self.began: Final = now() if began is None else began
-        # Plain tuples, and the subtraction left to the reader: recording stands in the path of every frame.
-        self._raw: list[tuple[float, Lane, str, str, Data]] = []
-        self._in_order = True
-        self._listeners: list[Callable[[], None]] = []
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
 
-    def record(self, lane: Lane, kind: str, text: str = "", data: Data = _NO_DATA) -> None:
-        """Append an event that happens now.
-
-        Args:
-            lane: where it happens.
-            kind: what happens, a word of the module's table.
-            text: the same for a reader.
-            data: details by name; not copied, so it must not change afterwards.
-        """
-        self._raw.append((now(), lane, kind, text, data))
-        if self._listeners:
-            for wake in tuple(self._listeners):
-                wake()
-
-    def record_at(self, at: float, lane: Lane, kind: str, text: str = "", data: Data = _NO_DATA) -> None:
-        """Append an event that has happened, as another process tells of it; it takes its place by its time.
-
-        Args:
-            at: the reading of the clock, ``labkit.clock.now()``, when it happened.
-            lane: where it happened.
-            kind: what happened, a word of the module's table.
-            text: the same for a reader.
-            data: details by name; not copied, so it must not change afterwards.
-        """
-        self._in_order = False
-        self._raw.append((at, lane, kind, text, data))
-        for wake in tuple(self._listeners):
-            wake()
+    def _in_order(self) -> Sequence[Event]:
+        return self._events
 
     def __iter__(self) -> Iterator[Event]:
-        began = self.began
-        events = tuple(self._raw) if self._in_order else sorted(self._raw, key=itemgetter(0))
-        for at, lane, kind, text, data in events:
-            yield Event(at - began, lane, kind, text, data)
+        return iter(self._in_order())
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self._events)
 
-    def __getitem__(self, index: int) -> Event:
-        if not self._in_order:
-            return list(self)[index]
-        return self._as_recorded(index)
-
-    def _as_recorded(self, index: int) -> Event:
-        at, lane, kind, text, data = self._raw[index]
-        return Event(at - self.began, lane, kind, text, data)
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> Events: ...
+    def __getitem__(self, index: int | slice) -> Event | Events:
+        found = self._in_order()[index]
+        return Events(found) if isinstance(found, Sequence) else found
 
     def __repr__(self) -> str:
-        return f"<Timeline of {len(self)} events>"
+        return f"<{type(self).__name__} of {len(self)} event{'s' * (len(self) != 1)}>"
 
-    def select(self, lane: Lane | None = None, *kinds: str) -> list[Event]:
-        """Pick events.
+    @overload
+    def all(self, kind: type[E], /) -> list[E]: ...
+    @overload
+    def all(self, *kinds: type[Event]) -> list[Event]: ...
+    def all(self, *kinds: type[Event]) -> list[Any]:
+        """Find the events of these kinds.
 
         Args:
-            lane: only those of this lane; of all lanes, if None.
-            kinds: only those of these kinds; of all kinds, if none is given.
+            kinds: classes of ``labkit.events``.
+
+        Returns:
+            The events, in order.
+        """
+        return [event for event in self._in_order() if isinstance(event, kinds)]
+
+    @overload
+    def first(self, kind: type[E], /) -> E | None: ...
+    @overload
+    def first(self, *kinds: type[Event]) -> Event | None: ...
+    def first(self, *kinds: type[Event]) -> Event | None:
+        """Find the first event of these kinds, or None."""
+        return next((event for event in self._in_order() if isinstance(event, kinds)), None)
+
+    @overload
+    def last(self, kind: type[E], /) -> E | None: ...
+    @overload
+    def last(self, *kinds: type[Event]) -> Event | None: ...
+    def last(self, *kinds: type[Event]) -> Event | None:
+        """Find the last event of these kinds, or None."""
+        return next((event for event in reversed(self._in_order()) if isinstance(event, kinds)), None)
+
+    def select(self, lane: Lane | None = None, *kinds: str) -> list[Event]:
+        """Pick events by name.
+
+        Args:
+            lane: only events of this lane; events of all lanes, if None.
+            kinds: only events of these kinds; events of all kinds, if no kind is given.
 
         Returns:
             The events, in order.
         """
         return [e for e in self if (lane is None or e.lane == lane) and (not kinds or e.kind in kinds)]
+
+    def until_stop(self) -> Events:
+        """Leave out everything from the lab's own end of the experiment on: the lab causes that itself."""
+        return self._cut(LoopStop, before=True)
+
+    def since_fault(self) -> Events:
+        """Leave out everything before the fault; nothing remains if no fault struck."""
+        return self._cut(WireFault, before=False)
+
+    def _cut(self, kind: type[Event], *, before: bool) -> Events:
+        events = self._in_order()
+        index = next((i for i, event in enumerate(events) if isinstance(event, kind)), len(events))
+        return Events(events[:index] if before else events[index:])
+
+
+class Timeline(Events):
+    """An append-only list of events. Any thread may record events.
+
+    The kinds of events, by lane:
+
+    {kinds}
+
+    Args:
+        began: the clock's reading (``labkit.support.clock.now()``) that counts as zero; now, if None.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
+        self.began: Final = now() if began is None else began
+        # `_events` has the order of recording; `_sorted` the order of time, which differs for another process's events.
+        self._events: list[Event] = []
+        self._sorted: list[Event] | None = None
+        self._has_foreign_events = False
+        self._listeners: list[Callable[[], None]] = []
+        self._numbers: defaultdict[Lane, itertools.count[int]] = defaultdict(itertools.count)
+
+    def next_number(self, lane: Lane) -> int:
+        """Count the connections of a lane, so that several wires or servers on one timeline do not give a number twice.
+
+        Args:
+            lane: the lane.
+
+        Returns:
+            How many numbers it has given before on this lane.
+        """
+        return next(self._numbers[lane])
+
+    def append(self, event: Event) -> None:
+        """Append an event that happens now.
+
+        Args:
+            event: what happens; this method sets its time.
+        """
+        # Few steps, since every frame on the wire passes through here.
+        force_setattr(event, "at", now() - self.began)
+        self._events.append(event)
+        if self._listeners:
+            self._wake()
+
+    def append_at(self, at: float, event: Event) -> None:
+        """Append an event that happened earlier, such as one of another process. Its time decides its position.
+
+        Args:
+            at: the clock's reading (``labkit.support.clock.now()``) when the event happened.
+            event: what happened.
+        """
+        force_setattr(event, "at", at - self.began)
+        self._has_foreign_events = True
+        self._events.append(event)
+        self._wake()
+
+    def record(self, lane: Lane, kind: str, text: str = "", data: Mapping[str, Any] = _NO_DATA) -> None:
+        """Append an event that happens now, made from its parts.
+
+        Args:
+            lane: the lane on which it happens.
+            kind: what happens: a kind of the table, or a kind of your own.
+            text: what happens, for a reader.
+            data: details by name.
+
+        Raises:
+            BadValue: there is no such lane; or the table has this kind, and one of its details is missing or wrong.
+        """
+        self.append(make(lane, kind, text, data))
+
+    @contextmanager
+    def scope(self, lane: Lane = "handler") -> Iterator[None]:
+        """Record here the notes and resources of the code in the block, and of the tasks that it starts.
+
+        ``labkit.play`` and ``labkit.host`` do this for a handler. Use it for code that runs without them.
+
+        Args:
+            lane: the lane on which the code runs.
+        """
+        token = scope.set(Scope(self, lane))
+        try:
+            yield
+        finally:
+            scope.reset(token)
+
+    def recorded(self, start: int = 0) -> list[Event]:
+        """List the events in the order in which they were recorded, which another process's events change.
+
+        Args:
+            start: how many events to skip.
+
+        Returns:
+            The events.
+        """
+        return self._events[start:]
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call a function whenever an event is recorded, in the thread that records it."""
+        self._listeners.append(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Call the function no longer."""
+        self._listeners.remove(wake)
+
+    def _wake(self) -> None:
+        for wake in tuple(self._listeners):
+            wake()
+
+    def _in_order(self) -> list[Event]:
+        if not self._has_foreign_events:
+            return self._events
+        if self._sorted is None or len(self._sorted) != len(self._events):
+            self._sorted = sorted(self._events, key=attrgetter("at"))
+        return self._sorted
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(tuple(self._in_order()))  # a copy, since other threads may append meanwhile
+
+    @contextmanager
+    def changes(self) -> Iterator[asyncio.Event]:
+        """Set an ``asyncio.Event`` after each event, while the block runs.
+
+        Yields:
+            What is set, in the running loop; whoever waits clears it.
+        """
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake() -> None:
+            # This runs in the thread that records the event; meanwhile, the waiting loop may have been closed.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+        self.subscribe(wake)
+        try:
+            yield changed
+        finally:
+            self.unsubscribe(wake)
 
     async def until(
         self, test: Callable[[Event], bool], timeout: float | None = None, *, start: int = 0
@@ -136,58 +261,139 @@ class Timeline:
         """Wait for an event.
 
         Args:
-            test: tells whether an event is the one.
-            timeout: seconds to wait at most (not scaled here), of time that the loop had; for ever, if None.
-            start: how many events to pass over, in the order of recording. Events that are there already count.
+            test: says whether an event is the one.
+            timeout: the longest wait in seconds (not scaled here), counted as by ``labkit.support.clock.timeout``; no
+                limit, if None.
+            start: how many events to skip, in the order of recording. Events that are already recorded count too.
 
         Returns:
             The first event that passes the test, or None when the time is up.
         """
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def wake() -> None:
-            # An event may come from another thread, and from a loop that has been closed since.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(changed.set)
-
-        self._listeners.append(wake)
-        try:
-            async with at_most(timeout):
-                while True:
-                    changed.clear()
-                    end = len(self._raw)
-                    for index in range(start, end):
-                        if test(event := self._as_recorded(index)):
-                            return event
-                    start = end
-                    await changed.wait()
-        except TimeoutError:
-            return None
-        finally:
-            self._listeners.remove(wake)
+        with self.changes() as changed:
+            try:
+                async with at_most(timeout):
+                    while True:
+                        changed.clear()  # before the search, so that an event recorded during it is not missed
+                        events = self.recorded(start)
+                        for event in events:
+                            if test(event):
+                                return event
+                        start += len(events)
+                        await changed.wait()
+            except TimeoutError:
+                return None
 
     @classmethod
-    def of(cls, events: Iterator[Event] | list[Event]) -> Timeline:
+    def of(cls, events: Iterable[Event]) -> Timeline:
         """Rebuild a timeline from its events.
 
         Args:
-            events: what iterating over a timeline gave.
+            events: the events of a timeline, in order.
 
         Returns:
-            A timeline that gives the same events.
+            A timeline with the same events.
         """
         timeline = cls(began=0.0)
-        timeline._raw.extend(events)
+        timeline._events.extend(events)
         return timeline
 
 
-class Place(NamedTuple):
-    """Where the running code stands: in which experiment, and on which lane."""
+class Part(Timeline):
+    """Some of the events of a timeline, while more are recorded. What is appended here goes to the whole.
+
+    Args:
+        whole: the timeline.
+        belongs: says whether an event belongs to the part; asked once for each event, when it is first looked for.
+    """
+
+    def __init__(self, whole: Timeline, belongs: Callable[[Event], bool]) -> None:
+        super().__init__(whole.began)
+        self._whole = whole
+        self._belongs = belongs
+        self._read = 0
+        self._looking = threading.Lock()
+        self._has_foreign_events = True  # as the whole may have
+
+    def append(self, event: Event) -> None:
+        """Append an event that happens now to the whole timeline."""
+        self._whole.append(event)
+
+    def append_at(self, at: float, event: Event) -> None:
+        """Append an event that happened earlier to the whole timeline."""
+        self._whole.append_at(at, event)
+
+    def next_number(self, lane: Lane) -> int:
+        """Count the connections of a lane in the whole timeline."""
+        return self._whole.next_number(lane)
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call a function whenever an event is recorded in the whole timeline."""
+        self._whole.subscribe(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Call the function no longer."""
+        self._whole.unsubscribe(wake)
+
+    def recorded(self, start: int = 0) -> list[Event]:
+        """List the events of the part in the order in which they were recorded."""
+        self._look()
+        return super().recorded(start)
+
+    def __len__(self) -> int:
+        self._look()
+        return len(self._events)
+
+    def _look(self) -> None:
+        with self._looking:  # the server may run in a thread of its own
+            added = self._whole.recorded(self._read)
+            self._read += len(added)
+            self._events += filter(self._belongs, added)
+
+    def _in_order(self) -> list[Event]:
+        self._look()
+        return super()._in_order()
+
+
+# Cleaned first, as Python 3.13 and newer do by themselves.
+Timeline.__doc__ = inspect.cleandoc(Timeline.__doc__ or "").replace("{kinds}", vocabulary())
+
+
+class Scope(NamedTuple):
+    """Where the running code belongs: to which experiment, to which lane, and to which connection.
+
+    Attributes:
+        timeline: the timeline of the experiment.
+        lane: the lane on which the code runs.
+        number: the number that the connection has there, whose client or handler it is; None for other code.
+    """
 
     timeline: Timeline
     lane: Lane
+    number: int | None = None
+
+    def record(self, event: Event) -> None:
+        """Append an event that happens now, and that belongs to the connection.
+
+        Args:
+            event: what happens; this method sets its time, and the number of the connection.
+        """
+        self._name(event)
+        self.timeline.append(event)
+
+    def record_at(self, at: float, event: Event) -> None:
+        """Append an event that happened earlier, and that belongs to the connection.
+
+        Args:
+            at: the clock's reading (``labkit.support.clock.now()``) when the event happened.
+            event: what happened.
+        """
+        self._name(event)
+        self.timeline.append_at(at, event)
+
+    def _name(self, event: Event) -> None:
+        if self.number is not None:
+            force_setattr(event, "connection" if self.lane == "client" else "served", self.number)
 
 
-#: The place of the current context; a task that the handler starts inherits it.
-place: ContextVar[Place | None] = ContextVar("labkit_place", default=None)
+#: The scope of the current context; a task that the handler starts inherits it (PEP 567).
+scope: ContextVar[Scope | None] = ContextVar("labkit_scope", default=None)

@@ -6,17 +6,23 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
 
 import psutil
 import pytest
 
-from labkit.clock import scaled
+from labkit.experiment.run import Run
+from labkit.support.clock import scaled
+from tests.order import disorder
 
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
+#: What runs first, the longest before the others, so that processes that share the suite end together.
+LONGEST_FIRST = ("browser", "soak", "slow", "notebooks")
 #: The browser is the distribution's own; any of these will do.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -71,6 +77,24 @@ def nothing_left_behind() -> Iterator[None]:
     assert not extra, "the test left behind: " + "; ".join(sorted(extra))
 
 
+@pytest.fixture(autouse=True)
+def causes_stand_above_effects(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that has played a run in which an effect stands above its cause."""
+    runs: list[Run] = []
+
+    def remember(*arguments: Any) -> Run:
+        runs.append(Run(*arguments))
+        return runs[-1]
+
+    monkeypatch.setattr("labkit.experiment.play.Run", remember)
+    yield
+    for run in runs:
+        # A stranger may go around the wire.
+        parts = [each.timeline for each in run.connections if not each.stranger] or [run.timeline]
+        wrong = [problem for part in parts for problem in disorder(part)]
+        assert not wrong, f"{'; '.join(wrong)}\n{run}"
+
+
 @pytest.fixture
 async def _tasks_are_watched() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
@@ -87,11 +111,49 @@ async def _tasks_are_watched() -> AsyncIterator[None]:
     assert not names, "the test left tasks behind: " + "; ".join(names)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Watch the tasks of every test that runs in a loop."""
+def pytest_configure() -> None:
+    """Take SIGINT as usual where it is ignored: tests send it to the programs that they start, which inherit that.
+
+    A shell without job control starts what ends in ``&`` with SIGINT ignored (POSIX, Shell Command Language, 2.11).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Run three processes on two cores, since the tests wait for half of their time."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # the developer's own number
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Watch the tasks of each test that runs in a loop, leave repetitions to ``-m soak``, put the longest first."""
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             item.fixturenames.insert(0, "_tasks_are_watched")
+    if "soak" not in config.option.markexpr:  # addopts cannot say this: another -m would take its place
+        repetitions = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=repetitions)
+        items[:] = [item for item in items if item not in repetitions]
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in LONGEST_FIRST])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates in a report, which may hold what a test printed: xdist sends reports as UTF-8."""
+    return encodable((yield))
+
+
+def encodable(value: Any) -> Any:
+    """Give a report's data as UTF-8 can hold it."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(encodable, value))
+    return value
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from aiohttp import web
 
 import labkit
 
-STACKS = ("aiohttp", "aiohttp-cancel", "websockets")
+STACKS = tuple(labkit.STACKS)
 
 
 async def aiohttp_echo(request: web.Request) -> web.WebSocketResponse:

@@ -46,8 +46,9 @@ def test_binder_has_the_python_of_its_image() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_install_step_works(copy: Path, tmp_path: Path) -> None:
+def test_the_install_step_works(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step of the Dockerfile, run for real: nothing conflicts, the lab and its Jupyter start."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     environment = tmp_path / "env"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"

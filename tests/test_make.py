@@ -55,7 +55,7 @@ esac
 """
 
 
-@pytest.mark.parametrize("verb", ["lab", "test", "check", "notebooks", "bench"])
+@pytest.mark.parametrize("verb", ["lab", "test", "quick", "soak", "lowest", "check", "notebooks", "bench"])
 def test_no_python_at_all(machine: Path, verb: str) -> None:
     """Every verb that needs a python says so in one line, and nothing is made."""
     done = make(machine, verb)
@@ -130,7 +130,7 @@ def test_test_installs_what_the_tests_need(machine: Path) -> None:
     assert make(machine, "lab").returncode == 0
     assert (machine / "ran").read_text().splitlines() == [
         "-m pip --quiet --disable-pip-version-check install -r requirements-dev.txt",
-        "-m pytest",
+        "-m pytest --numprocesses=auto --dist=loadgroup",
         "-m labkit doctor --brief",
         "-m labkit lab",
     ]
@@ -139,7 +139,10 @@ def test_test_installs_what_the_tests_need(machine: Path) -> None:
 def test_help_is_the_default(machine: Path) -> None:
     """``make`` alone lists the verbs, on any machine."""
     out = make(machine).stdout
-    assert all(f"make {verb}" in out for verb in ("lab", "test", "check", "notebooks", "bench", "clean"))
+    assert all(
+        f"make {verb}" in out
+        for verb in ("lab", "test", "quick", "soak", "lowest", "check", "notebooks", "bench", "clean")
+    )
 
 
 def test_this_python_would_do() -> None:

@@ -32,6 +32,7 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"ending": "cancelled"}, "clean"),
     ({"noticed": "unknown"}, "unknown"),
     ({"ending": "unknown", "cleanup": "unknown", "noticed": "unknown"}, "unstarted"),
+    ({"struck": False}, "unstruck"),
     ({"cleanup": "unknown"}, "unknown"),
     ({"complaints": ("WARNING mine: no",)}, "noisy"),
     ({"ending": "cancelled", "cleanup": "none"}, "cancelled"),
@@ -40,7 +41,9 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"ending": "running", "noticed": "no"}, "unaware"),
     ({"ending": "running", "noticed": "no", "cleanup": "missing"}, "unaware"),
     ({"ending": "running"}, "hangs"),
+    ({"blocked": 0.3}, "blocks"),
     ({"ending": "running", "noticed": "unknown"}, "hangs"),
+    ({"others": (replace(GOOD, ending="running", answered="no"),)}, "unserved"),
     ({"leaked": ("task pulse",)}, "leaked"),
     ({"cleanup": "missing"}, "missing"),
     ({"cleanup": "truncated"}, "cut"),
@@ -68,12 +71,47 @@ def test_every_word_is_in_the_table_and_has_a_meaning() -> None:
         ({"ending": "raised", "cleanup": "outlived"}, "outlived"),
         ({"ending": "running", "leaked": ("handler",)}, "leaked"),
         ({"cleanup": "missing", "leaked": ("task",)}, "missing"),
+        ({"struck": False, "ending": "raised", "cleanup": "truncated"}, "unstruck"),
         ({"cleanup": "truncated", "ending": "raised", "leaked": ("task",), "complaints": ("no",)}, "cut"),
     ],
 )
 def test_the_worst_finding_counts(changes: dict[str, Any], word: str) -> None:
     """Whatever else was found."""
     assert outcome(replace(GOOD, **changes)) == word
+
+
+@pytest.mark.parametrize(
+    ("others", "word"),
+    [
+        ({"ending": "running", "noticed": "no", "answered": "yes"}, "clean"),
+        ({"ending": "running", "noticed": "unknown", "answered": "unknown", "cleanup": "unknown"}, "clean"),
+        ({"ending": "raised", "answered": "unknown"}, "raised"),
+        ({"ending": "returned", "answered": "no"}, "unserved"),
+        ({"ending": "running", "answered": "yes", "complaints": ("no",)}, "noisy"),
+        ({"ending": "running", "noticed": "no", "struck": True}, "unaware"),
+        ({"ending": "raised", "struck": True}, "raised"),
+        ({"ending": "raised"}, "clean"),
+    ],
+)
+def test_the_connections_of_others_count(others: dict[str, Any], word: str) -> None:
+    """One that the fault struck counts as the first does; one that stayed may stay; one of before tells nothing."""
+    assert outcome(replace(GOOD, others=(GOOD, replace(GOOD, **others)))) == word
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "unknown"),
+        ({"ending": "running", "noticed": "unknown", "cleanup": "unknown"}, "unknown"),
+        ({"ending": "unknown", "noticed": "unknown", "cleanup": "unknown"}, "unknown"),
+        ({"ending": "raised"}, "raised"),
+        ({"cleanup": "truncated"}, "cut"),
+        ({"struck": False}, "unstruck"),
+    ],
+)
+def test_what_is_bad_already_counts_while_the_experiment_goes_on(changes: dict[str, Any], word: str) -> None:
+    """What is good so far, or has not ended, is unknown."""
+    assert outcome(replace(GOOD, leaked=None, **changes)) == word
 
 
 def test_a_cell_without_a_run_is_unknown() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,19 +12,18 @@ import labkit
 
 
 def test_the_names_are_all_there() -> None:
-    """Those of the table, of `__all__` (which ruff keeps sorted) and of the type checker are the same."""
-    tree = ast.parse(Path(labkit.__file__).read_text("utf-8"))
-    checked = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for statement in node.body
-        if isinstance(statement, ast.ImportFrom)
-        for alias in statement.names
-    }
-    assert set(labkit.__all__) == set(labkit._ROOMS) == checked
-    assert list(labkit._ROOMS) == labkit.__all__
+    """`__all__` has the names of the stub, which stand there once, and every fault's class."""
+    faults = {type(fault).__name__ for fault in labkit.FAULTS.values()}
+    assert set(labkit.__all__) == set(labkit._modules) | faults | {"ENDING", "FAULTS", "Fault"}
+    assert len(labkit.__all__) == len(set(labkit.__all__))
     assert set(labkit.__all__) <= set(dir(labkit))
+
+
+def test_a_star_brings_the_public_names() -> None:
+    """`from labkit import *` is what a workshop types; it brings the public names alone."""
+    program = "from labkit import *; print(*sorted(name for name in globals() if not name.startswith('__')))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == sorted(labkit.__all__)
 
 
 @pytest.mark.parametrize("name", labkit.__all__)
@@ -34,10 +31,10 @@ def test_each_is_found_in_its_room_and_documented(name: str) -> None:
     """A name leads to the object of its room, and the object says what it is."""
     value = getattr(labkit, name)
     if inspect.isclass(value) or inspect.isfunction(value):
-        assert value.__module__.startswith(f"labkit.{labkit._ROOMS[name]}")
+        assert value.__module__.startswith(labkit._modules.get(name, "labkit.faults"))
         assert inspect.getdoc(value)
     else:
-        assert isinstance(value, dict)
+        assert isinstance(value, dict | tuple)
         assert all(isinstance(key, str) for key in value)
 
 

@@ -12,16 +12,16 @@ import pytest
 
 import labkit
 from labkit.errors import BadValue
-from labkit.timeline import Place, Timeline, place
+from labkit.timeline import Scope, Timeline, scope
 
 
 @pytest.fixture
 def timeline() -> Iterator[Timeline]:
-    """The timeline of an experiment in whose place the test runs."""
+    """The timeline of an experiment in whose scope the test runs."""
     timeline = Timeline()
-    token = place.set(Place(timeline, "handler"))
+    token = scope.set(Scope(timeline, "handler"))
     yield timeline
-    place.reset(token)
+    scope.reset(token)
 
 
 async def test_a_resource_tells_its_life(timeline: Timeline) -> None:
@@ -57,7 +57,7 @@ async def test_a_cancel_truncates_the_closing_that_is_in_flight(timeline: Timeli
 
 async def test_outside_an_experiment_nothing_is_recorded_and_nothing_breaks() -> None:
     """A handler that uses them runs anywhere."""
-    assert place.get() is None
+    assert scope.get() is None
     labkit.note("nobody listens")
     async with labkit.resource("database", closing=0.001):
         pass
@@ -96,9 +96,9 @@ async def test_a_name_is_text(timeline: Timeline) -> None:
 async def test_closing_belongs_where_the_resource_was_made(timeline: Timeline) -> None:
     """Also if it is a callback without the context that closes it: the lane is that of the maker."""
     database = await labkit.resource("database").open()
-    token = place.set(None)
+    token = scope.set(None)
     await asyncio.create_task(database.close())
-    place.reset(token)
+    scope.reset(token)
     assert [event.kind for event in timeline.select("cleanup")] == ["open", "closing", "closed"]
 
 

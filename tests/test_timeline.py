@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 
 import pytest
 
-from labkit.clock import now, scaled
-from labkit.timeline import LANES, Event, Timeline
+import labkit
+from labkit.events import LANES, ClientSend, HandlerEnd, WireFault, make
+from labkit.support.clock import now, scaled
+from labkit.timeline import Timeline
 
 
 def test_events_are_kept_in_order() -> None:
@@ -18,8 +21,9 @@ def test_events_are_kept_in_order() -> None:
     timeline.record("client", "send", "'hello'", {"length": 5})
     timeline.record("handler", "recv")
     first, second = timeline
-    assert (first.lane, first.kind, first.text, first.data) == ("client", "send", "'hello'", {"length": 5})
-    assert (second.text, dict(second.data)) == ("", {})
+    assert (first.lane, first.kind, first.text) == ("client", "send", "'hello'")
+    assert first.data == {"opcode": None, "length": 5}
+    assert (second.text, second.data) == ("", {"opcode": None, "length": None})
     assert 0 <= first.at <= second.at
     assert len(timeline) == 2
     assert timeline[1] == second
@@ -29,17 +33,17 @@ def test_select_picks_by_lane_and_kind() -> None:
     """A lane, one or more kinds, or neither."""
     timeline = Timeline()
     for lane in LANES:
-        timeline.record(lane, "start")
-        timeline.record(lane, "end")
-    assert len(timeline.select()) == 10
-    assert [event.kind for event in timeline.select("wire")] == ["start", "end"]
-    assert [event.lane for event in timeline.select(None, "end")] == list(LANES)
-    assert len(timeline.select("loop", "start", "end")) == 2
+        timeline.record(lane, "this")
+        timeline.record(lane, "that")
+    assert len(timeline.select()) == 2 * len(LANES)
+    assert [event.kind for event in timeline.select("wire")] == ["this", "that"]
+    assert [event.lane for event in timeline.select(None, "that")] == list(LANES)
+    assert len(timeline.select("loop", "this", "that")) == 2
 
 
 def test_a_timeline_is_rebuilt_from_its_events() -> None:
     """The same events come out of the copy."""
-    events = [Event(0.5, "wire", "fault", "reset", {"fault": "reset"}), Event(0.75, "loop", "stop", "", {})]
+    events = [make("wire", "fault", "reset", {"fault": "reset"}, at=0.5), make("loop", "stop", at=0.75)]
     assert list(Timeline.of(events)) == events
 
 
@@ -72,15 +76,15 @@ async def test_until_wakes_when_it_happens() -> None:
     """The waiter goes on at the event, also when another thread records it; and stops listening."""
     asyncio.get_running_loop().set_debug(True)  # so that a call from the wrong thread is an error
     timeline = Timeline()
-    waiter = asyncio.ensure_future(timeline.until(lambda event: event.kind == "end", scaled(5)))
+    waiter = asyncio.ensure_future(timeline.until(lambda event: event.kind == "send", scaled(5)))
     await asyncio.sleep(0)
-    timeline.record("handler", "start")
+    timeline.record("handler", "recv")
     for _ in range(3):  # the waiter looks, and waits again
         await asyncio.sleep(0)
-    threading.Thread(target=timeline.record, args=("handler", "end")).start()
+    threading.Thread(target=timeline.record, args=("handler", "send")).start()
     event = await waiter
     assert event is not None
-    assert event.kind == "end"
+    assert event.kind == "send"
     assert not timeline._listeners
 
 
@@ -100,14 +104,14 @@ async def test_until_passes_on_what_the_test_raises() -> None:
     timeline = Timeline()
     timeline.record("client", "send")
     with pytest.raises(KeyError):
-        await timeline.until(lambda event: bool(event.data["length"]))
+        await timeline.until(lambda event: bool(event.data["nothing"]))
     assert not timeline._listeners
 
 
 async def test_many_may_wait_for_different_events() -> None:
     """Each goes on at its own event, and the events between are seen by all."""
     timeline = Timeline()
-    kinds = ["send", "recv", "end"]
+    kinds = ["send", "recv", "ended"]
     waiters = [
         asyncio.ensure_future(timeline.until(lambda event, kind=kind: event.kind == kind, scaled(5))) for kind in kinds
     ]
@@ -134,6 +138,7 @@ async def test_an_event_from_a_thread_finds_a_loop_that_is_closed() -> None:
     timeline.record("client", "send")
     assert len(timeline) == 1
     abandoned.pop().get_coro().close()  # type: ignore[union-attr]
+    gc.collect()  # asyncio complains of the task now, and not during the experiment of a later test
 
 
 def test_a_reader_may_record_while_it_reads() -> None:
@@ -155,8 +160,67 @@ async def test_an_event_from_another_process_takes_its_place() -> None:
     timeline.record("wire", "second")
     waiting = asyncio.create_task(timeline.until(lambda event: event.kind == "between", scaled(10), start=2))
     await asyncio.sleep(0)
-    timeline.record_at(between, "client", "between", "from afar", {"a": 1})
+    timeline.append_at(between, make("client", "between", "from afar", {"a": 1}))
     event = await waiting
     assert event is not None
     assert [e.kind for e in timeline] == ["first", "between", "second"]
     assert (timeline[1], timeline[-1].kind, len(timeline)) == (event, "second", 3)
+
+
+def told() -> Timeline:
+    """A message, a fault, a message, the lab's own end, and what came of that."""
+    return Timeline.of(
+        [
+            make("client", "send", "'one'"),
+            make("wire", "fault", "reset", {"fault": "reset"}),
+            make("client", "send", "'two'"),
+            make("loop", "stop"),
+            make("handler", "cancelled", "by the lab"),
+        ]
+    )
+
+
+def test_events_are_found_by_their_class() -> None:
+    """The first, the last, and all of a kind, or of a few."""
+    timeline = told()
+    first, last = timeline.first(ClientSend), timeline.last(ClientSend)
+    assert (first and first.text, last and last.text) == ("'one'", "'two'")
+    assert [event.text for event in timeline.all(ClientSend, WireFault)] == ["'one'", "reset", "'two'"]
+    assert timeline.first(HandlerEnd) is timeline.last(HandlerEnd) is None
+    assert timeline.all(HandlerEnd) == []
+
+
+def test_a_timeline_is_cut_at_its_landmarks() -> None:
+    """What came until the lab ended the experiment, what came from the fault on, and both."""
+    timeline = told()
+    assert [event.kind for event in timeline.until_stop()] == ["send", "fault", "send"]
+    assert [event.kind for event in timeline.since_fault()] == ["fault", "send", "stop", "cancelled"]
+    assert [event.kind for event in timeline.until_stop().since_fault()] == ["fault", "send"]
+    assert repr(timeline.until_stop()) == "<Events of 3 events>"
+    assert [event.kind for event in timeline[1:3]] == ["fault", "send"]
+
+
+def test_without_landmarks_nothing_is_cut_and_nothing_found() -> None:
+    """Where the lab has not ended it, all counts; where no fault struck, nothing followed it."""
+    timeline = Timeline.of([make("client", "send", "'one'")])
+    assert list(timeline.until_stop()) == list(timeline)
+    assert list(timeline.since_fault()) == []
+
+
+async def test_code_that_runs_in_a_scope_is_recorded() -> None:
+    """Its notes and its resources, and those of the tasks that it starts; behind the block nothing is."""
+    timeline = Timeline()
+
+    async def elsewhere() -> None:
+        labkit.note("in a task")
+
+    with timeline.scope():
+        labkit.note("in the block")
+        async with labkit.resource("lock"):
+            await asyncio.create_task(elsewhere())
+    labkit.note("behind it")
+    assert [(event.lane, event.text) for event in timeline.select(None, "note", "open")] == [
+        ("handler", "in the block"),
+        ("cleanup", "lock"),
+        ("handler", "in a task"),
+    ]

@@ -1,4 +1,4 @@
-"""The child's side of a client in a process of its own; see :mod:`labkit.clients.process`."""
+"""The program of a client in a process of its own: the child of :mod:`labkit.clients.process`."""
 
 from __future__ import annotations
 
@@ -9,43 +9,51 @@ import signal
 import sys
 from typing import Any, Final
 
-from labkit.client import Client as OwnClient
-from labkit.clients import check_client, make_client
+from labkit.clients import Request, check_client, make_client
 from labkit.clients.library import LibraryClient
-from labkit.clock import now
-from labkit.timeline import Data, Lane, Timeline
+from labkit.clients.own import OwnClient
+from labkit.events import Event
+from labkit.support.clock import now
+from labkit.timeline import Timeline
 
-#: The longest command, in bytes: a message of the user's, as JSON.
+#: The longest command, in bytes. A command holds a message of the user, as JSON.
 LINE: Final = 1 << 30
 
 
-def say(line: list[Any]) -> None:
+def report(line: list[Any]) -> None:
     """Write a line for the parent, at once."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
+def report_message(message: str | bytes) -> None:
+    """Tell the parent what has come."""
+    text = isinstance(message, str)
+    report(["message", message if isinstance(message, str) else message.hex(), text])
+
+
 class Reporting(Timeline):
-    """A timeline that tells the parent of each event, with the clock's own reading."""
+    """A timeline that reports each event to the parent, with the clock's reading."""
 
-    def record(self, lane: Lane, kind: str, text: str = "", data: Data = {}) -> None:  # noqa: B006 - never changed
+    def append(self, event: Event) -> None:
         """Report an event."""
-        assert lane == "client"
-        say([now(), kind, text, dict(data)])
+        assert event.lane == "client"
+        report([now(), event.kind, event.text, event.data])
 
 
-async def live(name: str, url: str, options: dict[str, Any]) -> None:
-    """Connect, and do what the parent says until it says nothing more."""
-    check_client(name, options)  # which imports the library, before anybody counts the time
-    client: Any = make_client(name, url, Reporting(), options)
+async def run(name: str, url: str, options: dict[str, Any], request: dict[str, Any]) -> None:
+    """Connect, and obey the parent's commands until its pipe is closed."""
+    check_client(name, options)  # this imports the library, before the parent begins to measure time
+    client: Any = make_client(name, url, Reporting(), options, request=Request(**request))
     commands = asyncio.StreamReader(limit=LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     try:
-        say(["alive"])
+        report(["alive"])
         async for line in commands:
             match json.loads(line):
-                case ["connect"]:
-                    say(["connected", await client.connect()])
+                case ["connect", tells]:
+                    client.on_message = report_message if tells else None
+                    report(["connected", await client.connect()])
                 case ["send", text, True]:
                     client.send(text)
                 case ["send", payload, False]:
@@ -56,16 +64,17 @@ async def live(name: str, url: str, options: dict[str, Any]) -> None:
         if isinstance(client, LibraryClient):
             await client.leave()
         else:
-            assert isinstance(client, OwnClient)  # which leaves its socket to the operating system
+            assert isinstance(client, OwnClient)  # the operating system closes its socket
 
 
 def main() -> None:
-    """Run as a program of that kind does: on Ctrl+C ``asyncio.run`` cancels it, and the process ends by the signal."""
-    # A shell starts what runs in its background with SIGINT ignored, and a child inherits that.
+    """Run like any asyncio program: on Ctrl+C, ``asyncio.run`` cancels it, and then the signal ends the process."""
+    # A shell starts background jobs with SIGINT ignored, and a child process inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        asyncio.run(live(*json.loads(sys.argv[1])))
+        asyncio.run(run(*json.loads(sys.argv[1])))
     except KeyboardInterrupt:
+        # End by the signal itself, so that the parent sees SIGINT and not an exit status.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
 

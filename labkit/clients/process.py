@@ -1,19 +1,23 @@
-"""A client in a process of its own, so that it can be killed, interrupted and frozen."""
+"""A client in a process of its own, so that the lab can kill, interrupt and freeze it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.tasks import until_done
-from labkit.timeline import Timeline
+from labkit.clients.request import PLAIN, Request
+from labkit.events import ClientEnded, ClientError, ClientExit, ClientSignal, make
+from labkit.support.loop import finish, until_done
+from labkit.timeline import Scope, Timeline
 
 __all__ = ["ProcessClient"]
 
@@ -21,75 +25,96 @@ __all__ = ["ProcessClient"]
 class ProcessClient:
     """Runs a client in a child process, ``python -m labkit.clients``.
 
-    Commands go to the child's standard input and its events come from its standard output, one JSON list a line. The
-    events keep the time at which the child recorded them: ``perf_counter`` is the same clock in both processes.
+    Commands go to the child's standard input, and its events come from its standard output: one JSON list in each
+    line. The events keep the time at which the child recorded them, since ``perf_counter`` is the same clock in both
+    processes.
 
     Args:
         name: the client's name, one of ``CLIENTS``.
-        url: where it connects.
+        url: the server's URL.
         timeline: where it records.
-        options: keyword arguments for the library's function, which JSON can hold.
+        options: keyword arguments for the library's function; JSON must be able to hold them.
+        number: the client's number among those of the experiment, from 1.
+        request: what it asks for in its opening handshake.
+
+    Attributes:
+        timeline: where it records.
+        number: its number.
+        on_message: called with each message that the client receives, if somebody wants them.
     """
 
-    def __init__(self, name: str, url: str, timeline: Timeline, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        timeline: Timeline,
+        options: Mapping[str, Any],
+        number: int = 1,
+        request: Request = PLAIN,
+    ) -> None:
+        self.on_message: Callable[[str | bytes], None] | None = None
         self.timeline = timeline
-        self._task_of_child = json.dumps([name, url, dict(options)])
+        self.number = number
+        self._here = Scope(timeline, "client", number)
+        self._argument = json.dumps([name, url, dict(options), dataclasses.asdict(request)])
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._alive: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def ready(self) -> None:
-        """Start the process, and wait until its program runs: that takes as long as the machine takes."""
+        """Start the process, and wait until its program runs, without a limit."""
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         starting = asyncio.create_task(
             asyncio.create_subprocess_exec(
-                # -P: what lies in the working directory must not stand in for a library.
-                *(sys.executable, "-P", "-m", "labkit.clients", self._task_of_child),
+                # -P: Python must not import a file of the working directory in place of a library.
+                *(sys.executable, "-P", "-m", "labkit.clients", self._argument),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
                 env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,  # a Ctrl+C in the terminal is the lab's, not the child's
+                **_own_group(),
             )
         )
         try:
             await until_done(starting)
         finally:
+            # Even if the wait was cancelled, keep the process, so that `stop` can end it.
             if starting.exception() is None:
                 self._process = starting.result()
                 self._reading = asyncio.create_task(self._read(self._process))
         await asyncio.shield(self._alive)
 
     async def connect(self) -> bool:
-        """Have the child connect, and do the opening handshake.
+        """Make the child connect and do the opening handshake.
 
         Returns:
-            Whether the server agreed; where it did not, the timeline says how the client tells it.
+            Whether the server accepted. If it did not, the timeline says how the client reports that.
         """
-        self._tell(["connect"])
+        self._command(["connect", self.on_message is not None])
         return await asyncio.shield(self._connected)
 
     def send(self, message: str | bytes) -> None:
-        """Have the child send a message."""
+        """Make the child send a message."""
         text = isinstance(message, str)
-        self._tell(["send", message if isinstance(message, str) else message.hex(), text])
+        self._command(["send", message if isinstance(message, str) else message.hex(), text])
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
-        """Have the child close the connection."""
-        self._tell(["close", code, reason])
+        """Make the child close the connection."""
+        self._command(["close", code, reason])
 
     async def signal(self, number: int) -> None:
-        """Send a signal to the child; when this returns, a ``SIGSTOP`` has stopped it."""
+        """Send a signal to the child. For ``SIGSTOP``, wait until the child has stopped."""
         assert self._process is not None
         pid = self._process.pid
         name = signal.Signals(number).name
-        self.timeline.record("client", "signal", name, {"signal": name, "pid": pid})
-        self._process.send_signal(number)
+        self._here.record(ClientSignal(name, pid, text=name))
+        self._send_signal(number)
         if number == signal.SIGSTOP:
-            state = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
-            while os.waitid(os.P_PID, pid, state) is None:  # noqa: ASYNC110, ASYNC222 - it does not block (WNOHANG)
+            # WNOWAIT leaves the exit status for asyncio, which waits for the child too.
+            options = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+            while os.waitid(os.P_PID, pid, options) is None:  # noqa: ASYNC110, ASYNC222 - it does not block (WNOHANG)
                 await asyncio.sleep(0.001)
 
     async def ended(self) -> None:
@@ -98,41 +123,75 @@ class ProcessClient:
             await asyncio.wait([self._reading])
 
     async def stop(self) -> None:
-        """Kill the process, if it still runs, frozen or not."""
+        """Kill the process if it still runs, even if it is frozen."""
         if self._process is None or self._reading is None:
             return
         if self._process.returncode is None:
-            data = {"how": "still-open", "code": None, "exception": None}
-            self.timeline.record("client", "ended", "still running when the lab stopped it", data)
-            self._process.kill()
-        await until_done(self._reading)
+            text = "still running when the lab stopped it"
+            self._here.record(ClientEnded("still-open", code=None, exception=None, text=text))
+        await finish(self._end)
 
-    def _tell(self, command: list[Any]) -> None:
+    async def _end(self) -> None:
+        assert self._process is not None
+        assert self._reading is not None
+        if self._process.returncode is None:
+            self._send_signal(signal.SIGKILL)
+        await asyncio.wait([self._reading])
+        await self._process.wait()  # even if somebody has cancelled the reading
+
+    def _send_signal(self, number: int) -> None:
+        # `Popen.send_signal` takes the exit status of a child that has just ended. asyncio waits for that status, and
+        # would then report "Unknown child process" and 255.
+        assert self._process is not None
+        if sys.platform == "win32":
+            self._process.send_signal(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+    def _command(self, command: list[Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        # Of a process that has gone the timeline tells; what is said to it is lost.
+        # If the process has ended, the command is lost. The timeline already shows that end.
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
     async def _read(self, process: Process) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
-        complaints = asyncio.create_task(process.stderr.read())
+        # Read stderr all the time, since a child that writes much to a full pipe would stand still.
+        stderr = asyncio.create_task(process.stderr.read())
         async for line in process.stdout:
             match json.loads(line):
                 case ["alive"]:
                     self._alive.set_result(True)
                 case ["connected", agreed]:
                     self._connected.set_result(agreed)
+                case ["message", message, text]:
+                    if self.on_message is not None:
+                        self.on_message(message if text else bytes.fromhex(message))
                 case [at, kind, text, data]:
-                    self.timeline.record_at(at, "client", kind, text, data)
+                    numbers = {"connection": self.number}
+                    self.timeline.append_at(at, make("client", kind, text, data, numbers=numbers))
         returned = await process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        if said := (await complaints).decode(errors="replace").strip():
-            last = said.splitlines()[-1]
-            self.timeline.record("client", "error", last, {"exception": last})
+        if written := (await stderr).decode(errors="replace").strip():
+            last = written.splitlines()[-1]
+            self._here.record(ClientError(last, text=last))
         how = signal.Signals(-returned).name if returned < 0 else f"exit status {returned}"
-        self.timeline.record("client", "exit", f"process ended: {how}", {"how": how, "status": returned})
+        self._here.record(ClientExit(how, returned, text=f"process ended: {how}"))
         for future in (self._alive, self._connected):
             if not future.done():
                 future.set_result(False)
+
+
+def _own_group() -> dict[str, Any]:
+    """The option of the running loop that starts a child in a process group of its own.
+
+    A Ctrl+C in the terminal then reaches the lab, not the child. In a session of its own, a stopped child would outlive
+    a lab that is killed: the system only wakes and ends those of a group whose parent was in the same session (SIGCONT
+    and SIGHUP; POSIX, "orphaned process group").
+    """
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        return {"process_group": 0}
+    return {"preexec_fn": os.setpgrp}  # uvloop does not know the other one

@@ -1,6 +1,6 @@
-"""The lab checks itself: what it needs is tried here, not assumed."""
+"""The lab checks itself: it tries everything that it needs."""
 
 from labkit.doctor.examine import examine
-from labkit.doctor.report import Finding, Report, Status
+from labkit.doctor.report import Diagnosis, Examination, Status
 
-__all__ = ["Finding", "Report", "Status", "examine"]
+__all__ = ["Diagnosis", "Examination", "Status", "examine"]

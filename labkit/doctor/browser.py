@@ -1,4 +1,4 @@
-"""The browser's WebSocket: a page talks to its kernel over one, and some proxies and extensions do not let it."""
+"""The browser's WebSocket. A notebook's page needs one to talk to its kernel; some proxies and extensions block it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from labkit.clock import scaled
-from labkit.doctor.report import Finding
+from labkit.doctor.report import Diagnosis
+from labkit.support.clock import scaled
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["watch_a_page", "watch_this_page"]
 
-#: Seconds for a browser to open and to load a page.
+#: How long a browser may take to start and to load a page, in seconds.
 PATIENCE: Final = 60.0
 
 _HOW: Final = "In a terminal: labkit doctor --browser"
@@ -42,24 +42,24 @@ ws.onerror = () => { says("The WebSocket could not be opened."); fetch("/failed"
 </script>"""
 
 
-async def watch_this_page() -> Finding:
+async def watch_this_page() -> Diagnosis:
     """Ask the Jupyter server how many WebSockets are open to this kernel.
 
     Returns:
-        The finding; unknown where no page shows this, or where the server cannot be asked.
+        The diagnosis; unknown if no page displays this notebook, or if the server does not answer.
     """
     kernel = _kernel_id()
     if kernel is None:
-        return Finding("browser", "unknown", "no notebook runs here, so no page is open to look at", _HOW)
+        return Diagnosis("browser", "unknown", "no notebook runs here, so no page is open to look at", _HOW)
     try:
         count = await _connections(kernel)
     except Exception as error:
-        found = f"the Jupyter server was not to be asked: {type(error).__name__}: {error}".removesuffix(": ")
-        return Finding("browser", "unknown", found, _HOW)
+        found = f"the Jupyter server could not be asked: {type(error).__name__}: {error}".removesuffix(": ")
+        return Diagnosis("browser", "unknown", found, _HOW)
     if not count:
-        return Finding("browser", "unknown", "no page is connected to this kernel", _HOW)
+        return Diagnosis("browser", "unknown", "no page is connected to this kernel", _HOW)
     pages = "a WebSocket is" if count == 1 else f"{count} WebSockets are"
-    return Finding("browser", "ok", f"{pages} open from a page to this kernel, as the Jupyter server counts")
+    return Diagnosis("browser", "ok", f"{pages} open from a page to this kernel, as the Jupyter server counts")
 
 
 def _kernel_id() -> str | None:
@@ -68,48 +68,48 @@ def _kernel_id() -> str | None:
     from ipykernel.connect import get_connection_file
 
     try:
-        found = re.fullmatch(r"kernel-(.+)\.json", Path(get_connection_file()).name)
-    except RuntimeError:  # ipykernel is imported, and no kernel runs
+        match = re.fullmatch(r"kernel-(.+)\.json", Path(get_connection_file()).name)
+    except RuntimeError:  # ipykernel is imported, but no kernel runs
         return None
-    return found and found[1]
+    return match and match[1]
 
 
 async def _connections(kernel: str) -> int:
-    """Ask the server that started this kernel; it leaves its address and its token in a file of the user's own.
+    """Ask the server that started this kernel. The server keeps its address and its token in a file of the user.
 
-    Source: GET /api/kernels/<id> of the Jupyter Server REST API has the number of connections.
+    Source: in the Jupyter Server REST API, GET /api/kernels/<id> returns the number of connections.
     """
     from aiohttp import ClientSession, ClientTimeout
     from jupyter_core.paths import jupyter_runtime_dir
 
-    told = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json"
+    server_file = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json"
     try:
-        server: dict[str, Any] = json.loads(told.read_text("utf-8"))
+        server: dict[str, Any] = json.loads(server_file.read_text("utf-8"))
     except FileNotFoundError:
         return 0  # the kernel was started by a program, without a server
     token = server["token"] or os.environ.get("JUPYTERHUB_API_TOKEN", "")
     async with (
         ClientSession(timeout=ClientTimeout(scaled(5)), headers={"Authorization": f"token {token}"}) as session,
-        session.get(f"{server['url']}api/kernels/{kernel}", raise_for_status=True) as answer,
+        session.get(f"{server['url']}api/kernels/{kernel}", raise_for_status=True) as response,
     ):
-        return int((await answer.json())["connections"])
+        return int((await response.json())["connections"])
 
 
-async def watch_a_page(show: Callable[[str], None]) -> Finding:
-    """Open a page in a browser, which opens a WebSocket back to this process, sends a text and waits for its echo.
+async def watch_a_page(show: Callable[[str], None]) -> Diagnosis:
+    """Open a page in a browser. The page opens a WebSocket to this process, sends a text and waits for its echo.
 
     Args:
-        show: opens an address in a browser.
+        show: a function that opens an address in a browser.
 
     Returns:
-        The finding; unknown where no browser asked for the page.
+        The diagnosis; unknown if no browser asked for the page.
     """
     from websockets.asyncio.server import serve
     from websockets.exceptions import ConnectionClosed
 
     loaded, done = False, asyncio.get_running_loop().create_future()
 
-    def answer(connection: ServerConnection, request: Request) -> Response | None:
+    def respond(connection: ServerConnection, request: Request) -> Response | None:
         nonlocal loaded
         match request.path:
             case "/":
@@ -135,20 +135,22 @@ async def watch_a_page(show: Callable[[str], None]) -> Finding:
             while True:
                 await websocket.send(await websocket.recv())
         except ConnectionClosed:
-            good = websocket.close_code == 1000
-            _settle("" if good else f"its WebSocket ended with {websocket.close_code}", websocket.close_reason or "")
+            echoed = websocket.close_code == 1000  # the page closes with 4000 if the text came back changed
+            _settle("" if echoed else f"its WebSocket ended with {websocket.close_code}", websocket.close_reason or "")
 
     try:
-        async with serve(echo, "127.0.0.1", 0, process_request=answer) as server:
+        async with serve(echo, "127.0.0.1", 0, process_request=respond) as server:
             show(f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/")
             async with asyncio.timeout(scaled(PATIENCE)):
                 problem, program = await done
     except TimeoutError:
         if not loaded:
-            return Finding("browser", "unknown", "no browser asked for the page", "Open the address by hand, in time.")
-        return Finding("browser", "bad", "the page was loaded, and its WebSocket never came", _MEND)
+            return Diagnosis(
+                "browser", "unknown", "no browser asked for the page", "Open the address by hand, in time."
+            )
+        return Diagnosis("browser", "bad", "the page was loaded, and its WebSocket never came", _MEND)
     except OSError as error:
-        return Finding("browser", "unknown", f"no page could be served: {error}", "See loopback.")
+        return Diagnosis("browser", "unknown", f"no page could be served: {error}", "See loopback.")
     if problem:
-        return Finding("browser", "bad", f"the page was loaded, and {problem}", _MEND)
-    return Finding("browser", "ok", f"a text went to and fro over its WebSocket ({program})")
+        return Diagnosis("browser", "bad", f"the page was loaded, and {problem}", _MEND)
+    return Diagnosis("browser", "ok", f"a text went to and fro over its WebSocket ({program})")

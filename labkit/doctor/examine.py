@@ -1,4 +1,4 @@
-"""The lab checks itself: what it needs is tried here, not assumed."""
+"""The lab checks itself: each function here tries one thing that the lab needs."""
 
 from __future__ import annotations
 
@@ -15,57 +15,60 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from labkit.clock import scaled
 from labkit.doctor.browser import watch_a_page, watch_this_page
-from labkit.doctor.report import Finding, Report
+from labkit.doctor.report import Diagnosis, Examination
 from labkit.errors import BadValue
+from labkit.support.clock import scaled
 
 __all__ = ["examine"]
 
-#: The oldest python that the lab runs on.
+#: The oldest Python version that the lab runs on.
 OLDEST: Final = (3, 11)
-#: The signals that faults send to a client in a process of its own.
+#: The signals that faults and the lab send to a client in a separate process.
 SIGNALS: Final = ("SIGINT", "SIGKILL", "SIGSTOP", "SIGCONT")
-#: How many round trips the median is taken of.
+#: The number of round trips from which the median is computed.
 ECHOES: Final = 20
-#: Seconds after which a connection over loopback counts as impossible.
+#: How long a connection over loopback may take, in seconds.
 PATIENCE: Final = 5.0
 
 
-async def examine(*, browser: bool = True, show: Callable[[str], None] | None = None) -> Report:
-    """Try what the lab needs: the python, the packages, loopback, a WebSocket, the kernel, the signals, the browser.
+async def examine(*, browser: bool = True, show: Callable[[str], None] | None = None) -> Examination:
+    """Check what the lab needs: Python, the packages, loopback, a WebSocket, the kernel, the signals, the browser.
+
+    This takes about a quarter of a second and opens sockets on loopback only. With ``show`` it also waits for a
+    browser, at most a minute, multiplied by ``LABKIT_TIME_SCALE``.
 
     Args:
-        browser: whether to look at the browser's WebSocket.
-        show: opens an address in a browser; then a page of the doctor's own is tried, not the notebook's.
+        browser: whether to check the browser's WebSocket.
+        show: a function that opens an address in a browser. If given, the doctor opens its own page and checks that,
+            instead of the notebook's page.
 
     Returns:
-        The findings; it takes about a quarter of a second, and opens sockets on loopback only. With ``show`` it waits
-        until a browser has answered, a minute at most, times ``LABKIT_TIME_SCALE``.
+        The results of all checks.
     """
     findings = [_python(), _packages(), _loopback(), await _websocket(), _inner_loop(), _kernel(), _signals(), _waits()]
     if browser:
         findings.append(await (watch_this_page() if show is None else watch_a_page(show)))
-    return Report(tuple(findings))
+    return Examination(tuple(findings))
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     found = f"{platform.python_implementation()} {platform.python_version()}"
     if sys.version_info < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return Finding("Python", "bad", found, f"Install Python {oldest} or newer, then make the environment anew.")
-    return Finding("Python", "ok", found)
+        return Diagnosis("Python", "bad", found, f"Install Python {oldest} or newer, then make the environment anew.")
+    return Diagnosis("Python", "ok", found)
 
 
 class _Need(NamedTuple):
     name: str
-    asked: str
+    specifier: str
     installed: str | None
     fits: bool
 
 
 def _needs(extra: str) -> list[_Need]:
-    """Read what the installed labkit asks for on this python, with an extra or with none (an empty string)."""
+    """Read the requirements of the installed labkit for this Python, with an extra or without one (empty string)."""
     from packaging.requirements import Requirement
 
     needs = []
@@ -83,31 +86,33 @@ def _needs(extra: str) -> list[_Need]:
     return needs
 
 
-def _packages() -> Finding:
+def _packages() -> Diagnosis:
     mend = "In the lab's folder: python -m pip install -r requirements.txt"
     try:
         core, all_of_them = _needs(""), _needs("notebooks")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("packages", "unknown", "labkit itself is not installed, so what it asks for is not known", mend)
+        return Diagnosis(
+            "packages", "unknown", "labkit itself is not installed, so what it asks for is not known", mend
+        )
     wrong = [
-        f"{need.name}{need.asked} is asked for, {need.installed or 'none'} is installed"
+        f"{need.name}{need.specifier} is asked for, {need.installed or 'none'} is installed"
         for need in all_of_them
-        # A package that only the notebooks need may be missing, not be wrong.
+        # A package that only the notebooks need may be missing, but its version must not be wrong.
         if not need.fits and (need.installed is not None or need in core)
     ]
     if wrong:
-        return Finding("packages", "bad", "; ".join(wrong), mend)
-    return Finding("packages", "ok", ", ".join(f"{need.name} {need.installed}" for need in all_of_them if need.fits))
+        return Diagnosis("packages", "bad", "; ".join(wrong), mend)
+    return Diagnosis("packages", "ok", ", ".join(f"{need.name} {need.installed}" for need in all_of_them if need.fits))
 
 
 def _patience() -> float:
     try:
         return scaled(PATIENCE)
-    except BadValue:  # a finding of its own, below
+    except BadValue:  # _waits() reports it
         return PATIENCE
 
 
-def _loopback() -> Finding:
+def _loopback() -> Diagnosis:
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(_patience())
@@ -115,27 +120,27 @@ def _loopback() -> Finding:
             socket.create_connection(("127.0.0.1", port), timeout=_patience()).close()
             server.accept()[0].close()
     except OSError as error:
-        return Finding(
+        return Diagnosis(
             "loopback",
             "bad",
             f"127.0.0.1 cannot be listened on or connected to: {error}",
             "Let programs use 127.0.0.1: look at the firewall, the container's network and the proxy settings.",
         )
-    return Finding("loopback", "ok", f"127.0.0.1 takes connections (port {port} was free)")
+    return Diagnosis("loopback", "ok", f"127.0.0.1 takes connections (port {port} was free)")
 
 
-async def _websocket() -> Finding:
+async def _websocket() -> Diagnosis:
     try:
         from websockets.asyncio.client import connect
         from websockets.asyncio.server import ServerConnection, serve
     except ImportError as error:
-        return Finding("websocket", "bad", str(error), "python -m pip install 'websockets>=14'")
+        return Diagnosis("websocket", "bad", str(error), "python -m pip install 'websockets>=14'")
 
     async def echo(websocket: ServerConnection) -> None:
         async for message in websocket:
             await websocket.send(message)
 
-    took = []
+    durations = []
     try:
         async with asyncio.timeout(_patience()), serve(echo, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
@@ -143,66 +148,68 @@ async def _websocket() -> Finding:
                 for number in range(ECHOES):
                     began = time.perf_counter()
                     await client.send(sent := f"echo {number}")
-                    answer = await client.recv()
-                    took.append(time.perf_counter() - began)
-                    if answer != sent:
-                        return Finding("websocket", "bad", f"{sent!r} came back as {answer!r}", "Report this, please.")
+                    received = await client.recv()
+                    durations.append(time.perf_counter() - began)
+                    if received != sent:
+                        return Diagnosis(
+                            "websocket", "bad", f"{sent!r} came back as {received!r}", "Report this, please."
+                        )
     except Exception as error:
         found = f"no echo over loopback: {type(error).__name__}: {error}".removesuffix(": ")
-        return Finding("websocket", "bad", found, "See loopback; else reinstall: python -m pip install -U websockets")
-    median = sorted(took)[len(took) // 2]
-    return Finding("websocket", "ok", f"an echo over loopback takes {median * 1000:.2f} ms (median of {ECHOES})")
+        return Diagnosis("websocket", "bad", found, "See loopback; else reinstall: python -m pip install -U websockets")
+    median = sorted(durations)[len(durations) // 2]
+    return Diagnosis("websocket", "ok", f"an echo over loopback takes {median * 1000:.2f} ms (median of {ECHOES})")
 
 
-def _inner_loop() -> Finding:
-    # labkit.run() needs it where a loop runs already; a script, pytest and the command line do without.
+def _inner_loop() -> Diagnosis:
+    # labkit.run() needs it only if a loop is already running, as in a notebook. Scripts and pytest do without it.
     name = "nest_asyncio" if sys.version_info < (3, 14) else "nest_asyncio2"
     distribution = name.replace("_", "-")
     try:
         importlib.import_module(name)
         version = importlib.metadata.version(distribution)
     except ImportError:
-        return Finding(
+        return Diagnosis(
             "inner loop",
             "unknown",
             f"{distribution} is not installed; labkit.run() works in scripts, not inside a notebook",
             "python -m pip install 'labkit[notebooks]'",
         )
-    return Finding("inner loop", "ok", f"{distribution} {version}, for labkit.run() inside a notebook")
+    return Diagnosis("inner loop", "ok", f"{distribution} {version}, for labkit.run() inside a notebook")
 
 
-def _kernel() -> Finding:
+def _kernel() -> Diagnosis:
     mend = "python -m pip install 'labkit[notebooks]'"
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
-        return Finding("kernel", "unknown", "Jupyter is not installed; only the notebooks need it", mend)
+        return Diagnosis("kernel", "unknown", "Jupyter is not installed; only the notebooks need it", mend)
     try:
         spec = KernelSpecManager().get_kernel_spec("python3")
         kernel = importlib.metadata.version("ipykernel")
     except (NoSuchKernel, importlib.metadata.PackageNotFoundError):
-        return Finding("kernel", "bad", "no kernel named python3", "python -m pip install ipykernel")
+        return Diagnosis("kernel", "bad", "no kernel named python3", "python -m pip install ipykernel")
     program = spec.argv[0]
     if shutil.which(program) is None:
         found = f"the kernel python3 starts {program}, which does not exist"
-        return Finding("kernel", "bad", found, "python -m ipykernel install --sys-prefix")
-    return Finding("kernel", "ok", f"{spec.display_name}, ipykernel {kernel}")
+        return Diagnosis("kernel", "bad", found, "python -m ipykernel install --sys-prefix")
+    return Diagnosis("kernel", "ok", f"{spec.display_name}, ipykernel {kernel}")
 
 
-def _signals() -> Finding:
+def _signals() -> Diagnosis:
     missing = [name for name in SIGNALS if not hasattr(signal, name)]
     if missing:
         found = f"{platform.system()} has no {', '.join(missing)}"
-        return Finding("signals", "unknown", found, "Faults that need them say so; all others work.")
+        return Diagnosis("signals", "unknown", found, "Faults that need them say so; all others work.")
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         found = "SIGINT is ignored here, and so by the processes that start from here"
-        return Finding("signals", "unknown", found, "Start the lab in the foreground, without nohup or a trailing &.")
-    return Finding("signals", "ok", ", ".join(SIGNALS))
+        return Diagnosis("signals", "unknown", found, "Start the lab in the foreground, without nohup or a trailing &.")
+    return Diagnosis("signals", "ok", ", ".join(SIGNALS))
 
 
-def _waits() -> Finding:
+def _waits() -> Diagnosis:
     try:
         scale = scaled(1.0)
     except BadValue as error:
-        return Finding("waits", "bad", str(error), "Unset LABKIT_TIME_SCALE, or set it to 1.")
-    return Finding("waits", "ok", f"multiplied by {scale:g} (LABKIT_TIME_SCALE)")
+        return Diagnosis("waits", "bad", str(error), "Unset LABKIT_TIME_SCALE, or set it to 1.")
+    return Diagnosis("waits", "ok", f"multiplied by {scale:g} (LABKIT_TIME_SCALE)")

@@ -1,4 +1,4 @@
-"""What the doctor found, for a terminal and for a notebook."""
+"""The doctor's report, for a terminal and for a notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from labkit.views.table import table
 
-__all__ = ["Finding", "Report", "Status"]
+__all__ = ["Diagnosis", "Examination", "Status"]
 
 Status = Literal["ok", "bad", "unknown"]
 
@@ -16,13 +16,13 @@ _MARKS: Final[dict[Status, str]] = {"ok": "✓ ok", "bad": "✗ bad", "unknown":
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that the lab needs.
+class Diagnosis:
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        ok: ``"ok"``, ``"bad"``, or ``"unknown"`` where it could not be tried.
-        found: what was found, for a reader.
+        name: what was checked.
+        ok: ``"ok"``, ``"bad"``, or ``"unknown"`` if the check was not possible.
+        found: the result in words.
         mend: what to do about it; empty if there is nothing to do.
     """
 
@@ -33,14 +33,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an examination found; a notebook shows it as a table, a terminal as text."""
+class Examination:
+    """The results of all checks; a notebook displays them as a table, a terminal as text."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnosis, ...]
 
     @property
     def good(self) -> bool:
-        """Whether nothing is bad; what is unknown does not count."""
+        """Whether no check is bad; unknown ones do not count."""
         return all(finding.ok != "bad" for finding in self.findings)
 
     @property
@@ -67,7 +67,7 @@ class Report:
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
-        # Every status is a word, so that colour is not needed to read it.
+        # Each result has a word, so that a reader needs no colours.
         rows = [(finding.name, _MARKS[finding.ok], finding.found, finding.mend) for finding in self.findings]
         bundle = table(("Checked", "Result", "Found", "To mend it"), *rows, caption=self.sentence)._repr_mimebundle_(
             include, exclude

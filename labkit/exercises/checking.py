@@ -1,132 +1,207 @@
-"""``check()``: a learner's handler, played for each rule of an exercise."""
+"""``check()``: it plays a learner's handler for each rule of an exercise."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Final
+from weakref import WeakKeyDictionary
 
-from labkit.checks import find
-from labkit.clock import scaled
 from labkit.errors import BadHandler
-from labkit.exercises.book import mark_done
-from labkit.exercises.bugs import find_bug, find_stray_exception
-from labkit.exercises.exercise import Exercise, Finding, Handler, Rule, Trial
-from labkit.exercises.report import Answer, Report
-from labkit.exercises.shelf import EXERCISES
-from labkit.exercises.story import Story
-from labkit.experiment import Run, play
-from labkit.lines import original
+from labkit.exercises.bugs import find_bug, find_forgotten_await, find_stray_exception
+from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
+from labkit.exercises.progress_file import mark_done
+from labkit.exercises.punctual import Turns, was_held_up
+from labkit.exercises.registry import EXERCISES
+from labkit.exercises.report import Report, RuleResult
+from labkit.exercises.summary import Summary
+from labkit.experiment.play import play
+from labkit.experiment.run import Run
+from labkit.support.checks import find
+from labkit.support.clock import scaled
+from labkit.support.descriptors import descriptors_for, room_for
+from labkit.support.interrupts import cancel_on_interrupt
+from labkit.support.loop import check_loop
+from labkit.watch.host import may_be_awaited
+from labkit.watch.lines import original
 
 __all__ = ["check"]
 
-#: How many experiments are under way at once at most, divided by ``LABKIT_TIME_SCALE``: a learner's heartbeat knows
-#: nothing of the scale, and takes a loop that is late for a client that is gone.
+#: The highest number of experiments at the same time in a loop, however many checks run in it; divided by
+#: ``LABKIT_TIME_SCALE``. That does not slow down a learner's heartbeat, which would take a late loop for a client that
+#: is gone.
 _MOST: Final = 20
 
-_Runs = Mapping[tuple[str, Trial], Run]
+#: How often a run is played again, by itself, whose events the lateness of a busy machine makes undecided.
+_AGAIN: Final = 2
+
+_limits: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
+
+_Runs = dict[tuple[str, Trial], Run]
 
 
-async def check(name: str, handler: Handler) -> Report:
-    """Play a handler against the real faults of an exercise, and tell which of its rules it keeps.
+async def check(name: str, handler: ExerciseHandler) -> Report:
+    """Play a handler against the real faults of an exercise, and report which of its rules it keeps.
 
     Args:
         name: the exercise's name, one of ``labkit.EXERCISES``.
         handler: your coroutine function.
 
     Returns:
-        A report that shows itself: each rule with its evidence, the picture of the first failure, and what to do next.
+        A report that displays itself: each rule with its evidence, the picture of the first failure, and what to do
+        next.
 
     Raises:
         UnknownName: there is no such exercise.
+        LabError: no loop of asyncio runs the caller.
     """
     exercise = find("exercise", name, EXERCISES)
+    check_loop()
     try:
         _check_signature(exercise, handler)
-        runs = await _play_all(exercise, handler)
+        with cancel_on_interrupt():
+            async with Turns().watched() as turns:
+                runs = await _play_all(exercise, handler)
+                await _play_again(exercise, handler, runs, turns)
     except BadHandler as problem:
         return Report(exercise, (), bug=str(problem))
-    for (_, trial), run in runs.items():
+    for (_, trial), run in sorted(runs.items(), key=lambda item: find_forgotten_await(item[1]) is None):
         if (bug := find_bug(run, trial)) is not None:
             return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
-    answers = tuple(_judge(rule, exercise, runs) for rule in exercise.rules)
-    failed = [answer for answer in answers if answer.state == "broken"] or [a for a in answers if a.state != "kept"]
+    results = tuple(_judge(rule, exercise, runs) for rule in exercise.rules)
+    broken = [result for result in results if result.state == "broken"]
+    failed = broken or [result for result in results if result.state == "unknown"]
     for run in () if failed else runs.values():
         if (bug := find_stray_exception(run)) is not None:
             return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
-    report = Report(exercise, answers, run=failed[0].run if failed else None, runs=tuple(runs.values()))
+    report = Report(exercise, results, run=failed[0].run if failed else None, runs=tuple(runs.values()))
     return report.saved(mark_done(name)) if report.passed else report
 
 
-def _check_signature(exercise: Exercise, handler: Handler) -> None:
-    """Refuse a handler that could not be given what the exercise gives; what else is wrong, the stack tells."""
+def _check_signature(exercise: Exercise, handler: ExerciseHandler) -> None:
+    """Refuse a handler that does not accept the arguments of the exercise. The stack checks everything else."""
     if exercise.given is None:
         return
-    wanted = list(inspect.signature(exercise.starter).parameters)
-    form = f"async def my_handler({', '.join(wanted)})"
+    parameters = list(inspect.signature(exercise.starter).parameters)
+    form = f"async def my_handler({', '.join(parameters)})"
     if not callable(handler):
         raise BadHandler(f"the handler is {handler!r}, which cannot be called; give the function itself: {form}")
-    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(original(handler))):
+    if not may_be_awaited(handler):
         raise BadHandler(f"the handler is not a coroutine function; write it as: {form}")
     try:
-        inspect.signature(handler).bind(*wanted)
+        # As it is called: a decorator may supply arguments of the function beneath.
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    called_with = f"the handler is called with {' and '.join(parameters)}"
+    try:
+        signature.bind(*parameters)
     except TypeError:
-        raise BadHandler(f"the handler is called with {' and '.join(wanted)}; write it as: {form}") from None
+        raise BadHandler(f"{called_with}; write it as: {form}") from None
+    names = [name for name in signature.parameters if name in parameters]
+    if names != sorted(names, key=parameters.index):
+        raise BadHandler(f"{called_with}, in this order, and takes {' and '.join(names)}; write it as: {form}")
 
 
-async def _play_all(exercise: Exercise, handler: Handler) -> _Runs:
-    """Play each trial once on each stack, whatever number of rules look at it."""
-    wanted = dict.fromkeys(
+async def _play_all(exercise: Exercise, handler: ExerciseHandler) -> _Runs:
+    """Play each trial once on each stack, even if many rules need it."""
+    experiments = dict.fromkeys(
         (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
     )
-    room = asyncio.Semaphore(max(1, round(_MOST / scaled(1.0))))
+    most = room_for(_descriptors(experiments), max(1, round(_MOST / scaled(1.0))))
+    limit = _limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
     owner = asyncio.current_task()
 
     async def play_one(on: str, trial: Trial) -> Run:
         try:
-            async with room, nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
-                return await play(
-                    played, on, trial.fault, messages=trial.messages, patience=trial.patience, **trial.options
-                )
+            async with limit:
+                return await _play_one(exercise, handler, on, trial)
         except asyncio.CancelledError as interrupt:
-            # An interrupt in one handler ends its run by a cancel; it is meant for the whole check.
+            # An interrupt that a handler raises cancels its run only. It is meant for the whole check, so pass it on.
             if owner is not None and not owner.cancelling():
                 owner.cancel(*interrupt.args)
             raise
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {(on, trial): group.create_task(play_one(on, trial)) for on, trial in wanted}
+            tasks = {(on, trial): group.create_task(play_one(on, trial)) for on, trial in experiments}
     except BaseExceptionGroup as group_:
-        # One sentence is enough: every run fails of the same.
+        # All runs fail for the same reason, so one sentence is enough.
         raise group_.exceptions[0] from None
     return {key: task.result() for key, task in tasks.items()}
 
 
-def _judge(rule: Rule, exercise: Exercise, runs: _Runs) -> Answer:
-    """Ask each run; the worst of what they say is the answer, and the first that says it is the evidence."""
-    found: list[tuple[Finding, Run]] = []
+def _descriptors(experiments: Iterable[tuple[str, Trial]]) -> int:
+    return descriptors_for(max((trial.options.get("clients", 1) for _, trial in experiments), default=1))
+
+
+async def _play_one(exercise: Exercise, handler: ExerciseHandler, on: str, trial: Trial) -> Run:
+    _forget_warnings(handler)
+    async with nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
+        return await play(played, on, trial.fault, messages=trial.messages, patience=trial.patience, **trial.options)
+
+
+async def _play_again(exercise: Exercise, handler: ExerciseHandler, runs: _Runs, turns: Turns) -> None:
+    """Play those runs again, each by itself, in which a busy machine may have been to blame.
+
+    A handler that waits for an answer with a limit of its own takes a late loop for a client that is gone.
+    """
+    turns.keep_for(*runs.values())
+    for rule in exercise.rules:
+        for on in rule.stacks or exercise.stacks:
+            for trial in rule.trials:
+                for _ in range(_AGAIN):
+                    if not _is_in_doubt(rule, runs[on, trial], trial):
+                        break
+                    runs[on, trial] = await _play_one(exercise, handler, on, trial)
+                    turns.keep_for(runs[on, trial])
+                ruling = _judge_run(rule, runs[on, trial], trial)
+                if ruling.state == "broken" and not ruling.late:
+                    break  # one run is enough
+            else:
+                continue
+            break
+
+
+def _is_in_doubt(rule: Rule, run: Run, trial: Trial) -> bool:
+    if find_forgotten_await(run) is not None:
+        return False
+    if was_held_up(run):
+        return _judge_run(rule, run, trial).state != "kept" or find_bug(run, trial) is not None
+    return _judge_run(rule, run, trial).late
+
+
+def _forget_warnings(handler: ExerciseHandler) -> None:
+    """Have Python warn of a coroutine that is not awaited in each run; by itself, it warns once of each line."""
+    names = getattr(original(handler), "__globals__", {})
+    names.pop("__warningregistry__", None)
+
+
+def _judge(rule: Rule, exercise: Exercise, runs: _Runs) -> RuleResult:
+    """Apply a rule to each of its runs; the worst ruling counts, with the evidence of the first such run."""
+    rulings: list[tuple[Ruling, Run]] = []
     for on in rule.stacks or exercise.stacks:
         for trial in rule.trials:
             run = runs[on, trial]
-            found.append((_settled(rule.test(run), run, trial), run))
-    return _worst(rule, found)
+            rulings.append((_judge_run(rule, run, trial), run))
+    return _worst(rule, rulings)
 
 
-def _settled(finding: Finding, run: Run, trial: Trial) -> Finding:
-    """A rule is not known to be kept where its fault never struck."""
-    story = Story(run)
-    if finding.state == "kept" and trial.fault is not None and story.fault is None and story.end is not None:
-        return Finding("unknown", f"the fault did not strike: {story.ended}, before it")
-    return finding
+def _judge_run(rule: Rule, run: Run, trial: Trial) -> Ruling:
+    """Apply a rule to a run. If the fault never struck, nothing is kept; it is unknown."""
+    ruling, summary = rule.test(run), Summary(run)
+    if ruling.state == "kept" and trial.fault is not None and summary.fault is None and summary.end is not None:
+        return Ruling("unknown", f"the fault did not strike: {summary.ended}, before it")
+    return ruling
 
 
-def _worst(rule: Rule, found: Sequence[tuple[Finding, Run]]) -> Answer:
+def _worst(rule: Rule, rulings: Sequence[tuple[Ruling, Run]]) -> RuleResult:
     for state in ("broken", "unknown", "kept"):
-        same = [(finding, run) for finding, run in found if finding.state == state]
+        same = [(ruling, run) for ruling, run in rulings if ruling.state == state]
         if same:
-            finding, run = same[0]
-            return Answer(rule, finding.state, finding.evidence, run, len(same), len(found))
-    raise AssertionError(f"the rule {rule.name!r} plays nothing")
+            ruling, run = same[0]
+            late = all(each.late for each, _ in same)
+            return RuleResult(rule, ruling.state, ruling.evidence, run, len(same), len(rulings), late)
+    raise AssertionError(f"the rule {rule.name!r} has no trials")

@@ -1,4 +1,4 @@
-"""What an exercise is: a goal, handlers to start from and to end with, hints, and rules that tell which is which."""
+"""What an exercise is: a goal, a starter, a solution, hints, and rules that tell right handlers from wrong ones."""
 
 from __future__ import annotations
 
@@ -8,41 +8,46 @@ import textwrap
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from labkit.experiment import Run
+from labkit.experiment.run import Run
 from labkit.faults import Fault
 
-__all__ = ["Exercise", "Finding", "Handler", "Rule", "State", "Trial", "source_of"]
+__all__ = ["Exercise", "ExerciseHandler", "Rule", "RuleState", "Ruling", "Trial", "source_of"]
 
-Handler = Callable[..., Coroutine[Any, Any, Any]]
+#: The longest line of a text.
+_WIDTH: Final = 100
 
-#: What a rule says of a run. What the events do not settle is unknown.
-State = Literal["kept", "broken", "unknown"]
+ExerciseHandler = Callable[..., Coroutine[Any, Any, Any]]
+
+#: What a rule says about a run; unknown if the events do not show it.
+RuleState = Literal["kept", "broken", "unknown"]
 
 
-class Finding(NamedTuple):
-    """What a rule says of one run.
+class Ruling(NamedTuple):
+    """What a rule says about one run.
 
     Attributes:
-        state: kept, broken or unknown.
-        evidence: the events that show it, with their times, in a clause.
+        state: ``"kept"``, ``"broken"`` or ``"unknown"``.
+        evidence: a clause with the events that show it, and their times.
+        late: for an unknown: whether more time might settle it.
     """
 
-    state: State
+    state: RuleState
     evidence: str
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A way to play the handler.
+    """One way to play the handler.
 
     Attributes:
         fault: a fault, or the name of one; None for a client that stays.
-        messages: what the client sends.
-        patience: how long the handler may take, in seconds, times ``LABKIT_TIME_SCALE``.
-        answered: whether the handler is to answer each message before the fault.
-        trap: whether the handler may fail before the fault, and a rule has the word on it.
+        messages: the client's messages.
+        patience: how long the lab waits for the handler, in seconds, multiplied by ``LABKIT_TIME_SCALE``.
+        answered: whether the handler has to answer a message before the fault; if it does not, that is a bug.
+        trap: whether the handler may raise an exception before the fault. Then a rule judges it; it is not a bug.
         options: keyword arguments for the library's own function.
     """
 
@@ -56,80 +61,105 @@ class Trial:
 
 @dataclass(frozen=True)
 class Rule:
-    """Something that a handler has to keep.
+    """A rule that a handler has to keep.
 
     Attributes:
         name: a short name.
-        says: the rule in the learner's terms, one sentence.
-        trials: how the handler is played for it.
-        test: what a run says of it.
-        stacks: the stacks on which it holds; all of the exercise, if None.
+        says: the rule in one sentence, for the learner.
+        trials: how to play the handler for it.
+        test: judges a run.
+        stacks: the stacks on which the rule applies; all stacks of the exercise if None.
     """
 
     name: str
     says: str
     trials: tuple[Trial, ...]
-    test: Callable[[Run], Finding]
+    test: Callable[[Run], Ruling]
     stacks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """Something to write, and how to tell whether it is right.
+    """A handler to write, and the rules that tell whether it is right.
 
     Attributes:
-        name: what ``labkit.check`` takes.
+        name: the name that ``labkit.check`` accepts.
         notebook: the number of its notebook, such as ``"02"``.
         title: a few words.
         goal: what to write, for the learner.
         starter: the handler to start from; it breaks a rule.
-        solution: one that keeps all of them.
-        hints: a nudge, a direction, and nearly the answer.
-        stacks: where it is played.
-        rules: what a handler has to keep.
-        wrong: handlers that people write, each with the name of the rule that it breaks.
-        given: makes, of a handler that takes more than the connection, one that the library can call; a new one for
-            each run, with what it is given around it.
+        solution: a handler that keeps all rules.
+        hints: three hints, from a small one to nearly the solution.
+        stacks: the stacks on which the handler is played.
+        rules: the rules that a handler has to keep.
+        wrong: typical wrong handlers, each with the name of the rule that it breaks.
+        given: for a handler that takes more arguments than the connection: a function that is called for each run. It
+            returns an asynchronous context manager, which sets up the arguments and gives a handler that the library
+            can call.
     """
 
     name: str
     notebook: str
     title: str
     goal: str
-    starter: Handler
-    solution: Handler
+    starter: ExerciseHandler
+    solution: ExerciseHandler
     hints: tuple[str, str, str]
     stacks: tuple[str, ...]
     rules: tuple[Rule, ...]
-    wrong: Mapping[Handler, str]
-    given: Callable[[Handler], AbstractAsyncContextManager[Handler]] | None = None
+    wrong: Mapping[ExerciseHandler, str]
+    given: Callable[[ExerciseHandler], AbstractAsyncContextManager[ExerciseHandler]] | None = None
 
     @property
     def starter_source(self) -> str:
-        """The starter as a cell of a notebook has it: ``my_handler``."""
+        """The starter as source for a notebook's cell, under the name ``my_handler``."""
         return source_of(self.starter, "my_handler")
 
     @property
     def solution_source(self) -> str:
-        """The solution as a cell of a notebook has it: ``my_handler``."""
+        """The solution as source for a notebook's cell, under the name ``my_handler``."""
         return source_of(self.solution, "my_handler")
+
+    @property
+    def about(self) -> str:
+        """What to write, on which stacks it is played, the rules, and the starter."""
+        rules = [textwrap.fill(f"- {rule.name}: {rule.says}", _WIDTH, subsequent_indent="  ") for rule in self.rules]
+        return "\n".join(
+            [
+                f"{self.name}, notebook {self.notebook}: {self.title}",
+                "",
+                textwrap.fill(self.goal, _WIDTH),
+                "",
+                f"It is played on {' and '.join(self.stacks)}. The rules:",
+                *rules,
+                "",
+                "To start from:",
+                "",
+                self.starter_source,
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"<exercise {self.name}, notebook {self.notebook}: {self.title}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
+        # A cell that evaluates to an exercise displays the whole task. `_repr_pretty_` would not do: IPython prefers
+        # the `__repr__` that each dataclass has.
+        return {"text/plain": self.about}
 
-def source_of(handler: Handler, name: str) -> str:
+
+def source_of(handler: ExerciseHandler, name: str) -> str:
     """Read a handler's source, without the types of its signature.
 
     Args:
-        handler: a function in a file of the lab's.
-        name: what to call it.
+        handler: a function in one of the lab's files.
+        name: the function's name in the result.
 
     Returns:
         The source, without a newline at the end.
     """
     source = textwrap.dedent(inspect.getsource(handler)).strip()
-    head, colon, body = source.partition(":\n")
+    signature, colon, body = source.partition(":\n")
     parameters = ", ".join(inspect.signature(handler).parameters)
-    assert re.match(r"async def \w+\(", head), head
+    assert re.match(r"async def \w+\(", signature), signature
     return f"async def {name}({parameters}){colon}{body}"

@@ -1,4 +1,4 @@
-"""Help for an exercise: its hints one after the other, and its solution."""
+"""Help with an exercise: its hints, one at a time, and its solution."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from labkit.checks import find
-from labkit.exercises.shelf import EXERCISES
-from labkit.views.mime import chosen
+from labkit.exercises.registry import EXERCISES
+from labkit.support.checks import find
+from labkit.views.mime import choose
 
-__all__ = ["Note", "forget_hints", "hint", "solution"]
+__all__ = ["HelpText", "forget_hints", "hint", "solution"]
 
-#: How many hints have been shown, by the exercise's name, since labkit was imported.
-_shown: Final[dict[str, int]] = {}
+#: How many hints of each exercise have been given since labkit was imported.
+_hints_given: Final[dict[str, int]] = {}
 
 
 @dataclass(frozen=True)
-class Note:
-    """A text that shows itself: plain in print, as Markdown in a notebook.
+class HelpText:
+    """A text that displays itself: plain in print, and as Markdown in a notebook.
 
     Attributes:
-        plain: for a terminal.
-        markdown: for a notebook.
+        plain: the text for a terminal.
+        markdown: the text for a notebook.
     """
 
     plain: str
@@ -39,48 +39,48 @@ class Note:
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
         bundle = {"text/plain": self.plain, "text/markdown": self.markdown}
-        return {kind: bundle[kind] for kind in chosen(tuple(bundle), include, exclude)}
+        return {kind: bundle[kind] for kind in choose(tuple(bundle), include, exclude)}
 
 
-def hint(name: str) -> Note:
-    """Show the next hint of an exercise: a nudge, then a direction, then nearly the answer.
+def hint(name: str) -> HelpText:
+    """Show the next hint of an exercise. The first hint is small; the third is nearly the solution.
 
     Args:
         name: the exercise's name, one of ``labkit.EXERCISES``.
 
     Returns:
-        The hint. Behind the third, the third again.
+        The hint. After the third hint, the third one again.
 
     Raises:
         UnknownName: there is no such exercise.
     """
     exercise = find("exercise", name, EXERCISES)
-    number = min(_shown.get(name, 0) + 1, len(exercise.hints))
-    _shown[name] = number
+    number = min(_hints_given.get(name, 0) + 1, len(exercise.hints))
+    _hints_given[name] = number
     last = number == len(exercise.hints)
     then = f'That was the last; there is labkit.solution("{name}").' if last else "Call again for the next."
     text = exercise.hints[number - 1]
-    head = f"Hint {number} of {len(exercise.hints)}"
-    plain = "\n".join(line for part in (f"{head}: {text}", then) for line in textwrap.wrap(part, 100))
-    return Note(plain, f"**{head}.** {text}\n\n*{then.replace('labkit', '`labkit').replace(').', ')`.')}*")
+    heading = f"Hint {number} of {len(exercise.hints)}"
+    plain = "\n".join(line for part in (f"{heading}: {text}", then) for line in textwrap.wrap(part, 100))
+    return HelpText(plain, f"**{heading}.** {text}\n\n*{then.replace('labkit', '`labkit').replace(').', ')`.')}*")
 
 
-def solution(name: str) -> Note:
-    """Show a handler that keeps every rule of an exercise; there are others.
+def solution(name: str) -> HelpText:
+    """Show a handler that keeps every rule of an exercise. Other solutions may be right too.
 
     Args:
         name: the exercise's name, one of ``labkit.EXERCISES``.
 
     Returns:
-        Its source.
+        The source of the handler.
 
     Raises:
         UnknownName: there is no such exercise.
     """
     source = find("exercise", name, EXERCISES).solution_source
-    return Note(source, f"```python\n{source}\n```")
+    return HelpText(source, f"```python\n{source}\n```")
 
 
 def forget_hints() -> None:
-    """Begin with the first hint again, in every exercise."""
-    _shown.clear()
+    """Make every exercise begin with its first hint again."""
+    _hints_given.clear()

@@ -7,6 +7,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, notes
+from labkit.faults import Close
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -23,7 +24,7 @@ async def solution(request: web.Request) -> web.WebSocketResponse:
     await ws.prepare(request)
     async for message in ws:
         await ws.send_str(message.data)
-    labkit.note("bye" if ws.close_code in (1000, 1001) else "lost")
+    labkit.note("bye" if ws.close_code in (0, 1000, 1001) else "lost")
     return ws
 
 
@@ -54,36 +55,63 @@ async def inside_the_loop(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
-POLITE = (Trial("close"), Trial("going-away"))
-LOST = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
+async def not_without_a_code(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for message in ws:
+        await ws.send_str(message.data)
+    labkit.note("bye" if ws.close_code in (1000, 1001) else "lost")
+    return ws
+
+
+async def all_but_1006(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for message in ws:
+        await ws.send_str(message.data)
+    labkit.note("lost" if ws.close_code == 1006 else "bye")
+    return ws
+
+
+POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
+VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
+# A Close frame is no goodbye if its code reports a failure.
+FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1008, 1011, 1013, 3000, 4000))
 
 EXERCISE = Exercise(
     name="goodbye",
     notebook="01",
     title="tell who said goodbye from who was lost",
-    goal="Echo each message. When the client has gone, note `bye` if it left normally (1000 or 1001), else `lost`.",
+    goal="Echo each message. When the client has gone, note `bye` if it closed normally (1000, 1001, or a Close "
+    "without a code, as a browser's `ws.close()` sends it), else `lost`: it vanished, or closed with any other code.",
     starter=starter,
     solution=solution,
     hints=(
-        "The line after the loop is the right place: it runs whichever way the client leaves. What does it not ask?",
-        "After the loop, `ws.close_code` is there to read. Print the four values, or look at the table of codes above.",
-        "Compare: `ws.close_code in (1000, 1001)` is true for a normal end, and 1006 says that there was no Close.",
+        "The line after the loop is the right place: it runs however the client leaves. What does it not check?",
+        "After the loop, `ws.close_code` is there to read. Note it for each end: `labkit.note(str(ws.close_code))`.",
+        "`ws.close_code in (0, 1000, 1001)` is true for a normal end: 0 is how aiohttp reports a Close without a code.",
     ),
     stacks=("aiohttp",),
     rules=(
         Rule("echo", "Each message comes back to the client.", POLITE, answers),
         Rule(
             "bye",
-            'You note "bye", once, for a client that closes with 1000 or 1001.',
+            'You note "bye", once, for a client that closes with 1000, with 1001, or without a code.',
             POLITE,
             notes("bye", never=("lost",)),
         ),
         Rule(
             "lost",
-            'You note "lost", once, for a client that goes without a Close frame.',
-            LOST,
+            'You note "lost", once, for a client that goes without a Close frame, or closes with another code.',
+            VANISHED + FAILED,
             notes("lost", never=("bye",)),
         ),
     ),
-    wrong={only_1000: "bye", anything_is_a_code: "lost", inside_the_loop: "bye"},
+    wrong={
+        only_1000: "bye",
+        not_without_a_code: "bye",
+        anything_is_a_code: "lost",
+        all_but_1006: "lost",
+        inside_the_loop: "bye",
+    },
 )

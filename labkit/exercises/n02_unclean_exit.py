@@ -1,12 +1,14 @@
-"""Notebook 02: give the database back, whatever happens."""
+"""Notebook 02: give the database back when the client vanishes."""
 
 from __future__ import annotations
+
+import asyncio
 
 from aiohttp import web
 
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import answers, cleans_up
+from labkit.exercises.rules import answers, cleans_up, passes
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -41,6 +43,19 @@ async def except_exception(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+async def keeps_the_cancel(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    database = await labkit.resource("database", closing=0.05).open()
+    try:
+        async for message in ws:
+            await ws.send_str(message.data)
+    except asyncio.CancelledError:
+        pass
+    await database.close()
+    return ws
+
+
 async def one_message(request: web.Request) -> web.WebSocketResponse:
     ws = web.WebSocketResponse()
     await ws.prepare(request)
@@ -62,9 +77,9 @@ VANISHES = (Trial("reset"), Trial("fin"), Trial("half-close"), Trial("truncated-
 EXERCISE = Exercise(
     name="unclean-exit",
     notebook="02",
-    title="give the database back, whatever happens",
+    title="give the database back when the client vanishes",
     goal="The client vanishes, and your handler still closes its database: on today's aiohttp, and with "
-    "`handler_cancellation=True`. You need not catch anything.",
+    "`handler_cancellation=True`. You need not catch anything: a cancel that comes passes.",
     starter=starter,
     solution=solution,
     hints=(
@@ -82,6 +97,12 @@ EXERCISE = Exercise(
     rules=(
         Rule("echo", "Each message comes back to the client.", VANISHES, answers),
         Rule("release", "The database is closed, in full, before your handler ends.", VANISHES, cleans_up),
+        Rule("passes", "A cancel passes: a handler that is cancelled ends as cancelled.", VANISHES, passes),
     ),
-    wrong={except_exception: "release", without_database: "release", one_message: "echo"},
+    wrong={
+        except_exception: "release",
+        without_database: "release",
+        one_message: "echo",
+        keeps_the_cancel: "passes",
+    },
 )

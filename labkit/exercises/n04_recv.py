@@ -53,6 +53,24 @@ async def only_ok(websocket: ServerConnection) -> None:
         labkit.note("left")
 
 
+async def by_1006_alone(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosed:
+        labkit.note("lost" if websocket.close_code == 1006 else "left")
+
+
+async def not_without_a_code(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            message = await websocket.recv()
+            await websocket.send(message)
+    except ConnectionClosed:
+        labkit.note("left" if websocket.close_code in (1000, 1001) else "lost")
+
+
 async def around_async_for(websocket: ServerConnection) -> None:
     try:
         async for message in websocket:
@@ -64,14 +82,17 @@ async def around_async_for(websocket: ServerConnection) -> None:
 
 
 POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
-LOST = (Trial("reset"), Trial("fin"), Trial("truncated-frame"), Trial(Close(code=4000)))
+VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
+# A Close frame is no goodbye if its code reports a failure.
+FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1008, 1011, 1013, 3000, 4000))
+LOST = VANISHED + FAILED
 
 EXERCISE = Exercise(
     name="recv",
     notebook="04",
     title="a loop around recv() that knows both ends",
     goal='Echo each message. Note "left" when the client closed normally (1000, 1001, or no code) and "lost" when it '
-    "did not; no exception leaves your handler.",
+    "vanished or closed with any other code; no exception leaves your handler, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(
@@ -80,7 +101,7 @@ EXERCISE = Exercise(
             "`ConnectionClosedOK` and `ConnectionClosedError` are siblings; `ConnectionClosed` is above both. Two "
             "ends, two branches."
         ),
-        'Before the branch that is there, add `except ConnectionClosedOK:` with `labkit.note("left")`.',
+        'Before the existing branch, add `except ConnectionClosedOK:` with `labkit.note("left")`.',
     ),
     stacks=("websockets",),
     rules=(
@@ -91,5 +112,11 @@ EXERCISE = Exercise(
         Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost", never=("left",))),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", POLITE + LOST, quiet),
     ),
-    wrong={one_for_both: "lost", only_ok: "nothing-escapes", around_async_for: "left"},
+    wrong={
+        one_for_both: "lost",
+        only_ok: "nothing-escapes",
+        around_async_for: "left",
+        by_1006_alone: "lost",
+        not_without_a_code: "left",
+    },
 )

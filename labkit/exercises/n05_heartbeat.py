@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from aiohttp import WSMsgType, web
 
 import labkit
@@ -69,23 +72,37 @@ async def pings_once(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+async def heartbeat_and_a_limit(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(heartbeat=0.5)
+    await ws.prepare(request)
+    async with labkit.resource("database"):
+        with suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(3):
+                    message = await ws.receive()
+                if message.type is not WSMsgType.TEXT:
+                    break
+                await ws.send_str(message.data)
+    return ws
+
+
 SILENCE = (Trial("blackhole", patience=2.5),)
-# Longer than the bound: what ends a silent client in time, by waiting alone, ends a quiet one too.
-QUIET = (Trial(None, patience=2.5, trap=True),)
+# Longer than the 2 s of the rule "notices": a handler that only limits its waiting time would end a quiet client too.
+QUIET = (Trial(None, patience=5.5, trap=True),)
 
 EXERCISE = Exercise(
     name="heartbeat",
     notebook="05",
     title="notice a client that can no longer say goodbye",
     goal="The network swallows everything, and nobody says so. Make the handler end within 2 s, with its database "
-    "closed; a client that is only quiet is kept.",
+    "closed, no exception, and nothing in the log; a client that is only quiet is kept, however long: here 5 s.",
     starter=starter,
     solution=solution,
     hints=(
-        "Nothing will ever arrive. What could the server send, to which a live client must answer by itself?",
+        "Nothing will ever arrive. What could the server send that a live client has to answer by itself?",
         (
-            "A Ping is answered with a Pong by the client's library. `web.WebSocketResponse` takes an argument by "
-            "which it sends one every so many seconds, and ends the connection when no answer comes."
+            "The client's library answers a Ping with a Pong. `web.WebSocketResponse` has an argument that makes it "
+            "send a Ping every few seconds, and end the connection when no answer comes."
         ),
         (
             "`web.WebSocketResponse(heartbeat=0.5)`: aiohttp gives up after 1.5 times the heartbeat, and tells you by "
@@ -98,12 +115,13 @@ EXERCISE = Exercise(
         Rule("notices", "Your handler ends within 2 s of the silence.", SILENCE, within(2.0)),
         Rule("release", "The database is closed before your handler ends.", SILENCE, cleans_up),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", SILENCE, quiet),
-        Rule("keeps", "A client that is only quiet is kept.", QUIET, stays),
+        Rule("keeps", "A client that is only quiet, here for 5 s, is kept.", QUIET, stays),
     ),
     wrong={
         too_slow: "notices",
         sends_the_error_back: "nothing-escapes",
         receive_timeout: "keeps",
+        heartbeat_and_a_limit: "keeps",
         pings_once: "notices",
     },
 )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
-from labkit.clock import scaled
-from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
+from labkit.events import ClientRecv, ClientSend, Event, HandlerRecv, HandlerSend, HandlerStart
+from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
+from labkit.exercises.punctual import excess, turn_at
 from labkit.exercises.rules import answers_after, broken, kept, quiet, stays
-from labkit.exercises.story import Story, milliseconds
-from labkit.experiment import Run
+from labkit.exercises.staging import TalksOn
+from labkit.exercises.summary import Summary, milliseconds
+from labkit.experiment.run import Run
 from labkit.faults import SlowLink
 
 if TYPE_CHECKING:
@@ -101,39 +103,133 @@ async def sends_the_last_again(websocket: ServerConnection) -> None:
         pass
 
 
-def once(run: Run) -> Finding:
+async def asks_by_the_clock(websocket: ServerConnection) -> None:
+    async def ask() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            await websocket.send("still there?")
+
+    asking = asyncio.create_task(ask())
+    try:
+        async for message in websocket:
+            await websocket.send(message)
+    except ConnectionClosed:
+        pass
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def gives_up_in_the_end(websocket: ServerConnection) -> None:
+    asked = 0
+    try:
+        while asked < 20:
+            try:
+                message = await asyncio.wait_for(websocket.recv(), 0.1)
+            except TimeoutError:
+                asked += 1
+                await websocket.send("still there?")
+            else:
+                await websocket.send(message)
+    except ConnectionClosed:
+        pass
+
+
+async def asks_too_late(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            try:
+                message = await asyncio.wait_for(websocket.recv(), 0.15)
+            except TimeoutError:
+                await websocket.send("still there?")
+            else:
+                await websocket.send(message)
+    except ConnectionClosed:
+        pass
+
+
+def once(run: Run) -> Ruling:
     """Each message comes back, and none comes back a second time while the client is quiet."""
-    story = Story(run)
-    sent = list(story.all("client", "send"))
-    came = [event for event in story.all("client", "recv") if event.text != "'still there?'"]
+    summary = Summary(run)
+    sent = list(summary.events.all(ClientSend))
+    received = [event for event in summary.events.all(ClientRecv) if event.text != "'still there?'"]
     if not sent:
-        return Finding("unknown", story.ended)
-    said = f"the client said {story.listed(sent)}"
-    if [event.text for event in came] == [event.text for event in sent]:
-        return kept(f"{said}; back came {story.listed(came)}")
-    return broken(f"{said}; back came {story.listed(came)}; {story.ended}")
+        return Ruling("unknown", summary.ended)
+    evidence = f"the client sent {summary.listed(sent)}, and got back {summary.listed(received)}"
+    if [event.text for event in received] == [event.text for event in sent]:
+        return kept(evidence)
+    return broken(f"{evidence}; {summary.ended}")
 
 
-def asks(run: Run) -> Finding:
+def _asked(summary: Summary) -> list[tuple[Event, float]]:
+    """The questions of the handler; for each, how long the client had been quiet, since a message or a question."""
+    found: list[tuple[Event, float]] = []
+    since: Event | None = summary.start
+    for event in summary.events.all(HandlerStart, HandlerRecv, HandlerSend):
+        question = isinstance(event, HandlerSend) and event.text == _QUESTION
+        if question and since is not None:
+            found.append((event, event.at - since.at))
+        if question or not isinstance(event, HandlerSend):
+            since = event
+    return found
+
+
+def asks(run: Run) -> Ruling:
     """The handler asks a quiet client, again and again, every 100 ms."""
-    story = Story(run)
-    asked = [event for event in story.all("handler", "send") if event.text == "'still there?'"]
+    summary = Summary(run)
+    asked = _asked(summary)
     if len(asked) < 2:
-        told = f"once, at {story.at(asked[0])}" if asked else "never"
-        return broken(f'{story.struck}, and said nothing more; you asked "still there?" {told}; {story.ended}')
-    times = ", ".join(story.at(event) for event in asked[:3])
-    told = f'{story.struck}; you asked "still there?" {len(asked):,} times, at {times} …'
-    # The middle one: a busy machine is late now and then.
-    gap = median(after.at - before.at for before, after in pairwise(asked))
-    if not 0.9 * _EVERY <= gap <= _EVERY + scaled(_LATE):
-        return broken(f"{told}: every {milliseconds(gap)}")
-    return kept(told)
+        times = f"once, at {summary.at(asked[0][0])}" if asked else "never"
+        return broken(f'{summary.struck}, and said nothing more; you asked "still there?" {times}; {summary.ended}')
+    times = ", ".join(summary.at(event) for event, _ in asked[:3])
+    evidence = f'{summary.struck}; you asked "still there?" {len(asked):,} times, at {times} …'
+    # The median, since a busy machine is late now and then; and it is late for a timer of the lab too.
+    late = median(event.at - turn_at(run, event.at - silence + _EVERY) for event, silence in asked)
+    interval = median(silence for _, silence in asked)
+    if interval < _EARLIEST or late > _LATE + _TURNS * excess(run, asked[0][0].at, asked[-1][0].at):
+        return broken(f"{evidence}: every {milliseconds(interval)}")
+    if late > _LATE:
+        return Ruling("unknown", f"{evidence}: every {milliseconds(interval)}, on a machine that is late", late=True)
+    return kept(evidence)
 
 
-#: Seconds: how often, and how much later a busy machine may be.
-_EVERY, _LATE = 0.1, 0.1
+def keeps(run: Run) -> Ruling:
+    """The handler still runs and asks, since its client stays."""
+    summary, ruling = Summary(run), stays(run)
+    asked = len(_asked(summary))
+    if ruling.state == "kept" and summary.events.first(HandlerSend) and 1 < asked < _MANY:
+        return Ruling("unknown", f"{ruling.evidence}; you asked {asked} times only", late=True)
+    return ruling
 
-QUIET = (Trial(None, patience=1.0, trap=True),)
+
+def asks_the_quiet_alone(run: Run) -> Ruling:
+    """The handler does not ask a client that has just spoken.
+
+    A question may come just after a message, if the client had been quiet for long enough before that one: then the
+    limit was over, and the message came too late.
+    """
+    summary = Summary(run)
+    spoke = [event.at for event in summary.events.all(HandlerStart, HandlerRecv)]
+    for question in summary.events.all(HandlerSend):
+        before = [at for at in spoke if at <= question.at]
+        gaps = [after - at for at, after in pairwise([*before, question.at])][-2:]
+        if question.text == _QUESTION and gaps and max(gaps) < _EARLIEST:
+            asked = f'you asked "still there?" at {summary.at(question)}'
+            return broken(f"{asked}, when the client had been quiet for {milliseconds(gaps[-1])} only")
+    if summary.fault is None and run.fault != "none":
+        return Ruling("unknown", summary.ended)
+    return kept(f"{summary.struck}; you received {len(spoke) - 1} messages, and asked no question within 100 ms of one")
+
+
+#: So often, a handler has to ask before it is taken for one that does not give up.
+_MANY = 22
+_QUESTION = "'still there?'"
+#: The interval in seconds, the shortest that passes for it, and how much later than a timer of the lab; and how many
+#: turns of the loop it takes from a timer to a question.
+_EVERY, _EARLIEST, _LATE, _TURNS = 0.1, 0.095, 0.015, 6
+
+QUIET = (Trial(None, patience=3.5, trap=True),)
+TALKS = (Trial(TalksOn(every=0.06, times=12), patience=1.0, trap=True),)
 LATE = (Trial(SlowLink(delay=0.3, direction="to-server"), trap=True),)
 ENDS = (Trial("reset", trap=True), Trial("fin", trap=True), Trial("close", trap=True))
 
@@ -141,13 +237,14 @@ EXERCISE = Exercise(
     name="receive-timeout",
     notebook="05",
     title="a receive that gives up waiting, and not the connection",
-    goal='Echo each message. When the client is quiet for 100 ms, send "still there?" and go on waiting; a quiet '
-    "client is not a lost one.",
+    goal='Echo each message. When the client has been quiet for 100 ms, send "still there?" and go on waiting; after '
+    "another 100 ms ask again, and so on for as long as it is quiet. A client that talks is not asked, and a quiet "
+    "client is not a lost one. When the client goes, no exception leaves your handler, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(
         "The limit is right, and in the right place. What is the handler doing after the first `TimeoutError`?",
-        "An exception that you want to survive is caught inside the loop; one that ends the work, outside of it.",
+        "Catch an exception that you want to survive inside the loop, and one that ends the work outside of it.",
         (
             "Put `try: async with asyncio.timeout(0.1): message = await websocket.recv()` into the `while`, with "
             '`except TimeoutError: await websocket.send("still there?")` and the echo in `else:`.'
@@ -157,9 +254,20 @@ EXERCISE = Exercise(
     rules=(
         Rule("once", "Each message comes back, and only once.", QUIET, once),
         Rule("asks", 'A quiet client is asked "still there?" every 100 ms.', QUIET, asks),
-        Rule("keeps", "A quiet client keeps its connection.", QUIET, stays),
+        Rule(
+            "asks-the-quiet",
+            "A client that has just spoken is not asked: 100 ms after its last message at the earliest.",
+            TALKS + QUIET,
+            asks_the_quiet_alone,
+        ),
+        Rule("keeps", "A quiet client keeps its connection, here for 3.5 s.", QUIET, keeps),
         Rule("late", "A message that comes after 300 ms of silence is answered.", LATE, answers_after),
-        Rule("nothing-escapes", "No exception leaves your handler when the client goes.", ENDS, quiet),
+        Rule(
+            "nothing-escapes",
+            "No exception leaves your handler when the client goes, and nothing is logged.",
+            ENDS,
+            quiet,
+        ),
     ),
     wrong={
         a_new_task_each_time: "keeps",
@@ -167,5 +275,8 @@ EXERCISE = Exercise(
         lets_the_loss_escape: "nothing-escapes",
         closes: "late",
         sends_the_last_again: "once",
+        asks_by_the_clock: "asks-the-quiet",
+        gives_up_in_the_end: "keeps",
+        asks_too_late: "asks",
     },
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
 import labkit
-from labkit.exercises.exercise import Exercise, Rule, Trial
+from labkit.events import HandlerCancelled
+from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.n06_one_cancel import solution as for_one_cancel
-from labkit.exercises.rules import answers, closes, ends, leaves_nothing
+from labkit.exercises.rules import answers, closes, leaves_nothing, passes
+from labkit.exercises.summary import Summary
+from labkit.experiment.run import Run
 from labkit.faults import SecondCancel
 
 
@@ -27,11 +30,12 @@ async def solution(request: web.Request) -> web.WebSocketResponse:
         closing, cancel = asyncio.create_task(stack.aclose()), None
         while not closing.done():
             try:
-                await asyncio.shield(closing)
+                await asyncio.wait([closing])
             except asyncio.CancelledError as error:
                 cancel = error
         if cancel is not None:
-            raise cancel
+            raise cancel from closing.exception()
+        closing.result()
     return ws
 
 
@@ -74,31 +78,90 @@ async def forgets_the_cancel(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
-CANCELS = (Trial(SecondCancel(times=2)), Trial(SecondCancel(times=4)))
+async def five_tries(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    stack = AsyncExitStack()
+    try:
+        for name in ("database", "queue", "cache"):
+            await stack.enter_async_context(labkit.resource(name, closing=0.05))
+        async for message in ws:
+            await ws.send_str(message.data)
+    finally:
+        closing, cancel = asyncio.create_task(stack.aclose()), None
+        for _ in range(5):
+            try:
+                await asyncio.shield(closing)
+                break
+            except asyncio.CancelledError as error:
+                cancel = error
+        if cancel is not None:
+            raise cancel
+    return ws
+
+
+async def always_cancelled(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    stack = AsyncExitStack()
+    try:
+        for name in ("database", "queue", "cache"):
+            await stack.enter_async_context(labkit.resource(name, closing=0.05))
+        async for message in ws:
+            await ws.send_str(message.data)
+    finally:
+        closing = asyncio.create_task(stack.aclose())
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+    raise asyncio.CancelledError
+
+
+def holds(run: Run) -> Ruling:
+    """All three are closed, though the fault has cancelled the handler again and again meanwhile."""
+    summary, ruling = Summary(run), closes(3)(run)
+    fault = summary.fault
+    asked = 0 if fault is None else int(fault.knobs.get("times", 0))
+    struck = len([cancel for cancel in summary.after_the_fault.all(HandlerCancelled) if cancel.package == "labkit"])
+    if ruling.state == "kept" and struck < min(asked, _MANY):
+        return Ruling("unknown", f"{ruling.evidence}; only {struck} of {asked} cancels came before that", late=True)
+    return ruling
+
+
+#: So many cancels have to come, of those that are asked for.
+_MANY = 8
+
+CANCELS = (Trial(SecondCancel(times=2)), Trial(SecondCancel(times=4)), Trial(SecondCancel(times=25)))
 ALL = (*CANCELS, Trial("close"), Trial("reset"))
 
 EXERCISE = Exercise(
     name="second-cancel",
     notebook="06",
     title="a cleanup that holds, however often it is cancelled",
-    goal="Your answer to one cancel waits for its closing task a second time, and there the second cancel strikes. "
-    "Close all three resources in spite of four cancels; and still let the cancel pass.",
+    goal="Your solution for one cancel waits for its closing task a second time, and there the second cancel strikes. "
+    "Close all three resources however many cancels come, here up to 25, and still let the cancel pass; without one, "
+    "return.",
     starter=for_one_cancel,
     solution=solution,
     hints=(
         "Which line of the starter waits without a shield? And if it had one, what would the third cancel do?",
-        "You cannot know how many will come. Waiting once more, for as long as something is not done, is a loop.",
+        "You cannot know how many will come. To wait again as long as something is not done, you need a loop.",
         (
-            "`while not closing.done():` around `try: await asyncio.shield(closing)`; keep the error in a "
-            "variable, and raise it behind the loop."
+            "`while not closing.done():` around `try: await asyncio.wait([closing])`; keep the error in a "
+            "variable, and raise it after the loop."
         ),
     ),
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", ALL, answers),
-        Rule("release", "All three are closed, in full, before your handler ends.", ALL, closes(3)),
-        Rule("passes", "The cancel passes in the end: your handler ends cancelled.", CANCELS, ends("cancelled")),
-        Rule("no-rest", "No task is left behind.", ALL, leaves_nothing),
+        Rule("release", "All three are closed, in full, before your handler ends.", ALL, holds),
+        Rule("passes", "The cancel passes: your handler ends as cancelled in the end, and only then.", ALL, passes),
+        Rule("no-rest", "Nothing is left behind.", ALL, leaves_nothing),
     ),
-    wrong={shields_twice: "release", forgets_the_cancel: "passes"},
+    wrong={
+        shields_twice: "release",
+        forgets_the_cancel: "passes",
+        five_tries: "release",
+        always_cancelled: "passes",
+    },
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
 import labkit
-from labkit.exercises.exercise import Exercise, Finding, Rule, Trial
+from labkit.events import ClientRecv, ClientSend
+from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.rules import broken, cleans_up, kept, leaves_nothing, quiet, within
-from labkit.exercises.story import Story, milliseconds
-from labkit.experiment import Run
+from labkit.exercises.staging import AllAtOnce, InTheMiddle
+from labkit.exercises.summary import Summary, milliseconds
+from labkit.experiment.run import Run
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -27,15 +30,17 @@ async def starter(websocket: ServerConnection) -> None:
 
 async def solution(websocket: ServerConnection) -> None:
     async with labkit.resource("worker"):
-        async for seconds in websocket:
-            job = asyncio.create_task(asyncio.sleep(float(seconds)))
-            closed = asyncio.create_task(websocket.wait_closed())
-            await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if job.done():
-                await websocket.send("done")
-            job.cancel()
-            closed.cancel()
-            await asyncio.wait({job, closed})
+        with suppress(ConnectionClosed):
+            async for seconds in websocket:
+                job = asyncio.create_task(asyncio.sleep(float(seconds)))
+                closed = asyncio.create_task(websocket.wait_closed())
+                await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
+                done = job.done()
+                job.cancel()
+                closed.cancel()
+                await asyncio.wait({job, closed})
+                if done:
+                    await websocket.send("done")
 
 
 async def forgets_the_job(websocket: ServerConnection) -> None:
@@ -99,61 +104,126 @@ async def limits_every_job(websocket: ServerConnection) -> None:
                     await websocket.send("done")
 
 
-def done(run: Run) -> Finding:
-    """Each job that had its time is answered, and none before its time."""
-    story = Story(run)
-    until = story.fault.at if story.fault else float("inf")
-    jobs = [event for event in story.all("client", "send") if event.at < until]
-    came = list(story.all("client", "recv"))
-    for number, job in enumerate(jobs):
-        seconds = float(job.text.strip("'"))
-        told = f"a job of {seconds:g} s came at {story.at(job)}"
-        if number < len(came):
-            answer = came[number]
-            took = answer.at - job.at
-            if answer.text != "'done'":
-                return broken(f"{told}, and was answered by {answer.text} at {story.at(answer)}")
-            if took < 0.9 * seconds:
-                return broken(f"{told}; its answer came {milliseconds(took)} later, so it was not done")
-        elif seconds < _LONG:
-            return broken(f"{told}, and no answer came; {story.ended}")
+async def blocks_the_loop(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        async for seconds in websocket:
+            time.sleep(min(float(seconds), 3))  # noqa: ASYNC251 - that is what is wrong with it
+            await websocket.send("done")
+
+
+async def knows_the_shutdown_alone(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed):
+            async for seconds in websocket:
+                job = asyncio.create_task(asyncio.sleep(float(seconds)))
+                closed = asyncio.create_task(websocket.wait_closed())
+                await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)
+                if websocket.close_code == 1001:
+                    job.cancel()
+                closed.cancel()
+                await asyncio.wait({job, closed})
+                await websocket.send("done")
+
+
+async def forgets_what_comes_meanwhile(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed):
+            while True:
+                job = asyncio.create_task(asyncio.sleep(float(await websocket.recv())))
+                try:
+                    while not job.done():
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(0.02):
+                                await websocket.recv()
+                finally:
+                    job.cancel()
+                await websocket.send("done")
+
+
+def done(run: Run) -> Ruling:
+    """Each job that had enough time is answered, and none before its time. Several jobs may run side by side."""
+    summary = Summary(run)
+    # A client that sends several jobs at once sends them after the mark of what is staged.
+    at_once = summary.fault is not None and summary.fault_class is AllAtOnce
+    until = summary.fault.at if summary.fault and not at_once else float("inf")
+    jobs = [event for event in summary.events.all(ClientSend) if event.at < until]
+    answers = list(summary.events.all(ClientRecv))
+    if (blocked := run.verdict.blocked) > _FREE:
+        where = "" if run.verdict.blocked_line is None else f", in line {run.verdict.blocked_line}"
+        return broken(
+            f"your handler kept the loop for {milliseconds(blocked)}{where}: nothing else could run meanwhile"
+        )
     if not jobs:
-        return Finding("unknown", story.ended)
-    return kept(f"{len(jobs)} jobs, {len(came)} answered, the last at {story.at(came[-1])}")
+        return Ruling("unknown", summary.ended)
+    if wrong := next((answer for answer in answers if answer.text != "'done'"), None):
+        return broken(f"a job was answered by {wrong.text} at {summary.at(wrong)}; {summary.ended}")
+    # The shortest first: those that run side by side are done in this order.
+    for number, job in enumerate(sorted(jobs, key=_seconds) if at_once else jobs):
+        job_came = f"a job of {_seconds(job):g} s came at {summary.at(job)}"
+        if number < len(answers):
+            took = answers[number].at - job.at
+            if took < 0.9 * _seconds(job):
+                return broken(f"{job_came}; its answer came {milliseconds(took)} later, so it was not done")
+            if _seconds(job) >= _LONG:
+                stood = "so your handler keeps the loop from everything else, and the shutdown could not begin"
+                return broken(f"{job_came}; its answer came {milliseconds(took)} later, before the end: {stood}")
+        elif _seconds(job) < _LONG:
+            return broken(f"{job_came}, and no answer came; {summary.ended}")
+    return kept(f"{len(jobs)} jobs, {len(answers)} answered, the last at {summary.at(answers[-1])}")
 
 
+def _seconds(job: ClientSend) -> float:
+    return float(job.text.strip("'"))
+
+
+#: A handler that keeps the loop for longer, in seconds, does its job in the loop.
+_FREE = 0.25
 _LONG = 30.0
-# Longer than the second that a handler has at the shutdown: a limit on every job cannot keep both rules.
+# The job takes longer than the second that a handler has at the shutdown, so a limit on every job breaks a rule.
 STAYS = (Trial(None, messages=("1.2",), patience=3.0, answered=False),)
+AT_ONCE = (Trial(AllAtOnce(messages=("0.3", "0.05")), messages=("0.01",)),)
 SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
-LONG = (Trial("shutdown", messages=("0.01", "30"), answered=False),)
+LONG = (Trial(InTheMiddle("shutdown"), messages=("0.01",)), Trial(InTheMiddle("close"), messages=("0.01",)))
+VANISHES = (Trial(InTheMiddle("reset"), messages=("0.01",)),)
 
 EXERCISE = Exercise(
     name="busy",
     notebook="08",
     title="a busy handler, and a server that shuts down",
-    goal='Each message is a job of so many seconds, answered by "done". When the server shuts down in the middle of '
-    "a job of 30 s, your handler ends within a second, with its worker closed and the job not left running.",
+    goal='Each message is a job of so many seconds, answered by "done" when it is done; several may be sent at once. '
+    "When the connection ends in the middle of a job of 30 s, because the server shuts down, or the client closes or "
+    "vanishes, your handler ends within a second, with its worker closed and the job not left running. No exception "
+    "leaves your handler after a shutdown or a Close, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(
-        "The client is told at once, by Close 1001. The handler is not: what is it waiting for, meanwhile?",
+        "The client gets Close 1001 at once. The handler does not notice it: what is it waiting for?",
         (
             "Wait for two things at a time, the job and the end of the connection, and see which comes first. "
             "`websocket.wait_closed()` is the second."
         ),
         (
-            "Make a task of each, `await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)`, send "
-            "only if `job.done()`, then cancel both and wait for them."
+            "Make a task of each, `await asyncio.wait({job, closed}, return_when=asyncio.FIRST_COMPLETED)`, look "
+            "whether `job.done()`, cancel both and wait for them; send only if it was done."
         ),
     ),
     stacks=("websockets",),
     rules=(
-        Rule("done", 'A job that has the time is done, and answered by "done".', SHORT + LONG + STAYS, done),
-        Rule("ends", "Your handler ends within a second of the shutdown.", LONG, within(1.0)),
-        Rule("release", "The worker is closed before your handler ends.", LONG, cleans_up),
-        Rule("no-rest", "The job is not left behind.", LONG, leaves_nothing),
-        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", SHORT + LONG, quiet),
+        Rule(
+            "done",
+            'Each job that has the time is done, and answered by "done"; others can go on meanwhile.',
+            SHORT + LONG + STAYS + AT_ONCE,
+            done,
+        ),
+        Rule("ends", "Your handler ends within a second of the connection's end.", LONG + VANISHES, within(1.0)),
+        Rule("release", "The worker is closed before your handler ends.", LONG + VANISHES, cleans_up),
+        Rule("no-rest", "The job is not left behind.", LONG + VANISHES, leaves_nothing),
+        Rule(
+            "nothing-escapes",
+            "After a shutdown or a Close, no exception leaves your handler, and nothing is logged.",
+            SHORT + LONG,
+            quiet,
+        ),
     ),
     wrong={
         forgets_the_job: "no-rest",
@@ -162,5 +232,8 @@ EXERCISE = Exercise(
         drops_every_job: "done",
         cuts_the_job_short: "done",
         answers_a_closed_client: "nothing-escapes",
+        blocks_the_loop: "done",
+        knows_the_shutdown_alone: "ends",
+        forgets_what_comes_meanwhile: "done",
     },
 )

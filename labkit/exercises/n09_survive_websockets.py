@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from websockets.exceptions import ConnectionClosed
 
 import labkit
-from labkit.exercises.everything import survival
 from labkit.exercises.exercise import Exercise
+from labkit.exercises.survival import survival
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -40,11 +40,12 @@ async def solution(websocket: ServerConnection) -> None:
         closing, cancel = asyncio.create_task(database.close()), None
         while not closing.done():
             try:
-                await asyncio.shield(closing)
+                await asyncio.wait([closing])
             except asyncio.CancelledError as error:
                 cancel = error
         if cancel is not None:
-            raise cancel
+            raise cancel from closing.exception()
+        closing.result()
 
 
 async def closes_in_a_hurry(websocket: ServerConnection) -> None:
@@ -102,9 +103,9 @@ EXERCISE = Exercise(
     name="survive-websockets",
     notebook="09",
     title="one handler for websockets, against every fault",
-    goal="Echo, with a database that is open meanwhile. Whatever happens, the handler ends within 2 s of its "
-    "connection's end, its database is closed in full before, nothing escapes and nothing is left. A client that is "
-    "only slow or quiet is kept.",
+    goal="Echo each message, with a database open. Whatever happens, the handler ends within 2 s of its connection's "
+    "end, and closes its database in full before that; no exception escapes, and nothing is left behind. A client that "
+    "is only slow or quiet is kept.",
     starter=starter,
     solution=solution,
     hints=(
@@ -114,9 +115,9 @@ EXERCISE = Exercise(
             "around each send; and a closing that is waited for again, however often it is cancelled."
         ),
         (
-            "Around `recv()` `asyncio.timeout(0.7)`; in `except TimeoutError`, under another limit, "
-            "`await (await websocket.ping())`. Around the loop `except (TimeoutError, ConnectionClosed)`; in `finally` "
-            "the answer to `second-cancel`."
+            "Put `asyncio.timeout(0.7)` around `recv()`; in `except TimeoutError`, under another limit, "
+            "`await (await websocket.ping())`. Put `except (TimeoutError, ConnectionClosed)` around the loop, and your "
+            "solution for `second-cancel` into `finally`."
         ),
     ),
     stacks=("websockets",),

@@ -1,41 +1,46 @@
-"""What a learner expects, written down before the run, and put beside what came."""
+"""Predictions: a learner writes down the expected events before a run, and compares them with the run."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Final
 
-from labkit.checks import find
-from labkit.exercises.story import Story
-from labkit.experiment import Run
-from labkit.timeline import Event
+from labkit.errors import BadValue
+from labkit.events import KINDS, Event, WireFault
+from labkit.exercises.summary import Summary
+from labkit.experiment.run import Run
+from labkit.support.checks import find
+from labkit.views.sequence.folding import fold
 from labkit.views.table import Table, table
 
 __all__ = ["EVENTS", "Prediction", "predict"]
 
-#: The events that can be predicted, by lane. A word of more than one lane means the first that has it; the other is
-#: named with its lane, as in ``"wire closed"``.
+#: The events that can be predicted, by lane. A name that several lanes have means the first of these lanes; a name with
+#: its lane, such as ``"wire closed"``, means any of them.
 EVENTS: Final[dict[str, tuple[str, ...]]] = {
-    "handler": ("start", "recv", "send", "close", "notice", "cancelled", "print", "log", "note", "end"),
-    "cleanup": ("open", "closing", "closed", "truncated"),
-    "wire": ("link", "handshake", "frame", "fault", "fin", "reset", "lost", "closed"),
-    "client": (
-        "connect", "open", "refused", "send", "recv", "close-sent", "close-received", "ended", "signal", "exit",
-    ),
-    "loop": ("exception", "shutdown", "blocked", "unblocked"),
-}  # fmt: skip
+    lane: names
+    for lane in ("handler", "cleanup", "wire", "client", "library", "loop")
+    if (
+        names := tuple(kind.about.name for kind in KINDS.values() if kind.about.lane == lane and kind.about.predictable)
+    )
+}
 
 
-#: The lanes whose events tell the story to someone who predicted nothing.
-_TOLD: Final = ("handler", "cleanup")
+#: The highest number of rows in a table of what happened.
+_ROWS: Final = 60
+
+#: The lanes whose events are shown whatever was expected.
+_LANES: Final = ("handler", "cleanup")
 
 
-def _names() -> dict[str, tuple[str, str]]:
-    names = {f"{lane} {kind}": (lane, kind) for lane, kinds in EVENTS.items() for kind in kinds}
-    for lane, kinds in EVENTS.items():
-        for kind in kinds:
-            names.setdefault(kind, (lane, kind))
+def _names() -> dict[str, type[Event]]:
+    kinds = [KINDS[lane, name] for lane, names in EVENTS.items() for name in names]
+    names = {f"{kind.about.lane} {kind.about.name}": kind for kind in kinds}
+    for kind in kinds:
+        names.setdefault(kind.about.name, kind)
     return names
 
 
@@ -44,76 +49,130 @@ _NAMES: Final = _names()
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a learner expects.
+    """The events that a learner expects.
 
     Attributes:
-        events: the names, in the order in which they are to happen; empty, if the learner skips it.
+        events: the names of the events, in the expected order; empty if the learner skips the prediction.
     """
 
     events: tuple[str, ...]
 
     def compare(self, run: Run) -> Table:
-        """Put the prediction beside what happened.
+        """Compare the prediction with a run.
 
         Args:
             run: the run that was predicted.
 
         Returns:
-            A table that shows itself: the two orders side by side; of a prediction that was skipped, what happened.
+            A table that displays itself. It has the events in their real order, each beside what was expected: as you
+            said, at another place, or not foreseen; and what was expected and did not happen. If the prediction was
+            skipped, the table lists what happened.
+
+        Raises:
+            BadValue: it is not a run.
         """
-        story, seen = Story(run), Counter[str]()
+        if not isinstance(run, Run):
+            raise BadValue(f"compare() takes a run, such as `await labkit.play(...)` gives; this is {run!r}")
+        summary = Summary(run)
         if not self.events:
-            return _what_happened(story)
-        came: dict[int, Event] = {}
-        for place, name in enumerate(self.events):
-            lane, kind = _NAMES[name]
-            found = list(story.all(lane, kind))
-            # A name that is written down twice means the first such event, and the second.
-            if seen[name] < len(found):
-                came[place] = found[seen[name]]
-            seen[name] += 1
-        order = sorted(came, key=lambda place: came[place].at)
-        order += [place for place in range(len(self.events)) if place not in came]
-        rows = []
-        for number, place in enumerate(order):
-            event = came.get(place)
-            what = (
-                f"{self.events[place]}, at {story.at(event)}" if event else f"{self.events[place]}: it did not happen"
-            )
-            good = event is not None and self.events[number] == self.events[place]
-            rows.append((number + 1, self.events[number], what, "✓ as you said" if good else "✗ otherwise"))
-        return table(("", "you expected", "what happened", ""), *rows, caption=f"Your prediction, and {run.fault}")
+            return _what_happened(summary)
+        events = list(summary.events)
+        found = self._find(events)
+        right = set(_longest_in_order([(n, index) for n, index in enumerate(found) if index is not None]))
+        lanes = {_NAMES[name].about.lane for name in self.events if _NAMES[name] is not WireFault}
+        rows: list[tuple[float, tuple[str, str, str]]] = []
+        place = -1.0
+        for n, (name, index) in enumerate(zip(self.events, found, strict=True)):
+            if index is None:
+                rows.append((place + 0.5, (name, "it did not happen", "✗ otherwise")))
+                continue
+            place = index
+            how = "✓ as you said" if n in right else "✗ at another place"
+            rows.append((index, (name, f"{name}, at {summary.at(events[index])}", how)))
+        for i, hidden in _shown(events, summary, lanes).items():
+            if hidden:
+                rows.append((i - 0.25, ("", _more(hidden), "⋯")))
+            if i not in found:
+                what = f"{events[i].kind}, at {summary.at(events[i])}: {events[i].text}"
+                rows.append((i, ("", what, "· not foreseen")))
+        numbered = [(number, *row) for number, (_, row) in enumerate(sorted(rows, key=itemgetter(0)), 1)]
+        caption = f"Your prediction, and {run.fault}: {len(right)} of {len(self.events)} as you said"
+        return table(("", "you expected", "what happened", ""), *numbered, caption=caption)
+
+    def _find(self, events: Sequence[Event]) -> list[int | None]:
+        """Find each expected event; a name that appears twice means the first such event, and then the second one."""
+        places = {name: [i for i, e in enumerate(events) if isinstance(e, _NAMES[name])] for name in set(self.events)}
+        return [places[name].pop(0) if places[name] else None for name in self.events]
 
     def __str__(self) -> str:
         if not self.events:
-            return "Nothing is written down. After the run: prediction.compare(run)"
-        return f"You expect: {' → '.join(self.events)}. After the run: prediction.compare(run)"
+            return "Nothing is written down: the comparison will only say what happened."
+        return f"You expect: {' → '.join(self.events)}."
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def _what_happened(story: Story) -> Table:
-    """List what could have been predicted, from the fault on: the fault itself, the handler, and its cleanup."""
-    began = story.fault.at if story.fault else 0.0
-    told = [
-        event
-        for event in story.events
-        if event.at >= began and (event.lane in _TOLD or event is story.fault) and event.kind in EVENTS[event.lane]
+def _longest_in_order(pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Find the largest part of the expected events that happened in the expected order.
+
+    Args:
+        pairs: for each expected event its place in the prediction, and its place in the run.
+
+    Returns:
+        The places in the prediction.
+    """
+    best: list[list[int]] = []
+    for k, (n, index) in enumerate(pairs):
+        before = (best[j] for j in range(k) if pairs[j][1] < index)
+        best.append([*max(before, key=len, default=[]), n])
+    return max(best, key=len, default=[])
+
+
+def _shown(events: Sequence[Event], summary: Summary, lanes: Collection[str]) -> dict[int, int]:
+    """Choose the events that a table shows beside those that were expected: from the fault on, on some lanes.
+
+    Returns:
+        The places of the events; for each, how many are left out just before it.
+    """
+    began = summary.fault.at if summary.fault else 0.0
+    candidates = [
+        i
+        for i, event in enumerate(events)
+        if event.at >= began and event.about.predictable and (event.lane in {*_LANES, *lanes} or event is summary.fault)
     ]
-    rows = [(number, event.kind, f"at {story.at(event)}: {event.text}") for number, event in enumerate(told, 1)]
-    return table(("", "event", "what happened"), *rows, caption=f"Not predicted: {story.run.fault}")
+    kept = fold(events, candidates, _ROWS, None)
+    places = [-1, *(candidates.index(i) for i in kept)]
+    return {i: place - before - 1 for i, (before, place) in zip(kept, pairwise(places), strict=True)}
+
+
+def _more(hidden: int) -> str:
+    return f"+{hidden} more event{'s' * (hidden > 1)}"
+
+
+def _what_happened(summary: Summary) -> Table:
+    """List the predictable events from the fault on."""
+    events = list(summary.events)
+    rows: list[tuple[object, str, str]] = []
+    number = 0
+    for i, hidden in _shown(events, summary, EVENTS).items():
+        if hidden:
+            rows.append(("⋯", "", _more(hidden)))
+        number += hidden + 1
+        rows.append((number, f"{events[i].lane} {events[i].kind}", f"at {summary.at(events[i])}: {events[i].text}"))
+    return table(("", "event", "what happened"), *rows, caption=f"Not predicted: {summary.run.fault}")
 
 
 def predict(*events: str) -> Prediction:
-    """Write down what you expect, before you run it.
+    """Write down the events that you expect, before a run.
 
     Args:
-        events: names of events in the order that you expect, such as ``"fault", "notice", "closed"``; a lane before
-            it says which one, as in ``"client recv"``. None at all skips the prediction.
+        events: the names of the events in the order that you expect, such as ``"fault", "notice", "closed"``. If two
+            lanes have an event of that name, put the lane before it, as in ``"client recv"``. Without any names, the
+            prediction is skipped.
 
     Returns:
-        The prediction; ``prediction.compare(run)`` puts it beside the run.
+        The prediction; ``prediction.compare(run)`` compares it with the run.
 
     Raises:
         UnknownName: there is no such event.

@@ -1,15 +1,26 @@
-"""Tests that rules share: each looks at one run, and says kept, broken or unknown, with the evidence."""
+"""The tests that rules share. Each test judges one run: kept, broken or unknown, with the evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from labkit.clock import scaled
-from labkit.exercises.exercise import Finding
-from labkit.exercises.story import Story, milliseconds
-from labkit.experiment import Run
-from labkit.timeline import Event
+from labkit.events import (
+    CleanupClosing,
+    ClientRecv,
+    ClientRefused,
+    ClientSend,
+    Event,
+    HandlerCancelled,
+    HandlerNote,
+    HandlerSend,
+    ResourceEvent,
+)
+from labkit.exercises.exercise import Ruling
+from labkit.exercises.punctual import stood_still
+from labkit.exercises.summary import Summary, milliseconds
+from labkit.experiment.run import Run
+from labkit.support.clock import scaled
 
 __all__ = [
     "answers",
@@ -21,82 +32,91 @@ __all__ = [
     "kept",
     "leaves_nothing",
     "notes",
+    "passes",
+    "passes_in_cleanup",
     "quiet",
     "stays",
     "within",
 ]
 
 
-def broken(evidence: str) -> Finding:
-    """Make the finding that a rule is broken."""
-    return Finding("broken", evidence)
+def broken(evidence: str) -> Ruling:
+    """Return the ruling that a rule is broken."""
+    return Ruling("broken", evidence)
 
 
-def kept(evidence: str) -> Finding:
-    """Make the finding that a rule is kept."""
-    return Finding("kept", evidence)
+def kept(evidence: str) -> Ruling:
+    """Return the ruling that a rule is kept."""
+    return Ruling("kept", evidence)
 
 
-def answers(run: Run) -> Finding:
-    """Each message of the client comes back before the fault, in order; what else comes does no harm."""
-    story = Story(run)
-    until = story.fault.at if story.fault else float("inf")
-    sent = [event for event in story.all("client", "send") if event.at < until]
-    came = [event for event in story.all("client", "recv") if event.at < until]
+def answers(run: Run) -> Ruling:
+    """Each message of the client comes back before the fault, in order. Other messages may come too."""
+    summary = Summary(run)
+    until = summary.fault.at if summary.fault else float("inf")
+    sent = [event for event in summary.events.all(ClientSend) if event.at < until]
+    received = [event for event in summary.events.all(ClientRecv) if event.at < until]
     if not sent:
-        refused = story.first("client", "refused")
-        return broken(f"{refused.text}; {story.ended}") if refused and story.start else Finding("unknown", story.ended)
-    if story.fault is None and run.fault != "none" and story.end is not None:
-        return broken(f"{_messages(len(came))} came back, and {story.ended}, before the client was through")
-    answers = iter(came)
+        refused = summary.events.first(ClientRefused)
+        if refused and summary.start:
+            return broken(f"{refused.text}; {summary.ended}")
+        return Ruling("unknown", summary.ended)
+    if summary.fault is None and run.fault != "none" and summary.end is not None:
+        return broken(f"{_messages(len(received))} came back, and {summary.ended}, before the client was through")
+    rest = iter(received)
     for message in sent:
-        if not any(answer.text == message.text for answer in answers):
-            had = f"{story.listed(came)} came back" if came else "nothing came back"
-            return broken(f"the client sent {message.text} at {story.at(message)}; {had}, and {story.ended}")
-    return kept(f"{_messages(len(sent))}, each back by {story.at(came[-1])}")
+        if not any(answer.text == message.text for answer in rest):
+            had = f"{summary.listed(received)} came back" if received else "nothing came back"
+            return broken(f"the client sent {message.text} at {summary.at(message)}; {had}, and {summary.ended}")
+    return kept(f"{_messages(len(sent))}, each back by {summary.at(received[-1])}")
 
 
-def answers_after(run: Run) -> Finding:
-    """A message that comes after the fault is echoed."""
-    story = Story(run)
-    if story.fault is None:
-        # A handler that ended by itself, before the fault, answers nothing any more.
-        return Finding("unknown" if story.end is None else "broken", f"the fault did not strike: {story.ended}")
-    said = next(story.after_the_fault("client", "send"), None)
-    if said is None:
-        return Finding("unknown", f"{story.struck}; the client said nothing after it")
-    came = next((event for event in story.after_the_fault("client", "recv") if event.text == said.text), None)
-    if came is None:
-        return broken(f"{story.struck}, and the client spoke at {story.at(said)}; no answer came, and {story.ended}")
-    return kept(f"the client spoke at {story.at(said)} and had its answer at {story.at(came)}")
+def answers_after(run: Run) -> Ruling:
+    """A message that the client sends after the fault comes back."""
+    summary = Summary(run)
+    if summary.fault is None:
+        # A handler that ended before the fault cannot answer any more.
+        return Ruling("unknown" if summary.end is None else "broken", f"the fault did not strike: {summary.ended}")
+    sent = summary.after_the_fault.first(ClientSend)
+    if sent is None:
+        return Ruling("unknown", f"{summary.struck}; the client said nothing after it")
+    received = next((event for event in summary.after_the_fault.all(ClientRecv) if event.text == sent.text), None)
+    if received is None:
+        return broken(
+            f"{summary.struck}, and the client spoke at {summary.at(sent)}; no answer came, and {summary.ended}"
+        )
+    return kept(f"the client spoke at {summary.at(sent)} and had its answer at {summary.at(received)}")
 
 
-def closes(number: int) -> Callable[[Run], Finding]:
-    """Make the test that so many resources, open when the fault strikes, are closed in full before the handler ends.
+def closes(number: int) -> Callable[[Run], Ruling]:
+    """Make the test that all resources are closed completely before the handler ends.
 
     Args:
-        number: how many the handler is to have open.
+        number: how many resources have to be open when the fault strikes.
 
     Returns:
         The test.
     """
 
-    def test(run: Run) -> Finding:
-        story, cleanup = Story(run), run.verdict.cleanup
-        lives: dict[int, list[Event]] = {}
-        for event in story.all("cleanup", "open", "closing", "closed", "truncated"):
-            lives.setdefault(event.data["id"], []).append(event)
+    def test(run: Run) -> Ruling:
+        summary, cleanup = Summary(run), run.verdict.cleanup
+        lives: dict[int, list[ResourceEvent]] = {}
+        for event in summary.events.all(ResourceEvent):
+            lives.setdefault(event.id, []).append(event)
+        if elsewhere := [life[0] for life in lives.values() if life[0].kind != "open"]:
+            name = f"`{elsewhere[0].text}`"
+            return broken(f"{name} was opened elsewhere: let your handler open one for each client; {summary.ended}")
         if not lives:
-            return broken(f"your handler opened no resource: there was nothing to give back; {story.ended}")
+            return broken(f"your handler opened no resource: there was nothing to give back; {summary.ended}")
         if len(lives) < number:
-            return broken(f"your handler opened {_resources(len(lives))}, not {number}; {story.ended}")
-        # The resource that fared worst is the one to name: each has its own number.
+            return broken(f"your handler opened {_resources(len(lives))}, not {number}; {summary.ended}")
+        # The evidence names the resource whose cleanup went worst.
         lasts = [life[-1] for life in lives.values()]
         kinds = {"truncated": ["truncated"], "missing": ["open"], "outlived": ["closing", "closed"]}
         for kind in kinds.get(cleanup, ["closing", "closed"]):
-            if found := [event for event in lasts if event.kind == kind]:
-                return _closed(story, cleanup, max(found, key=lambda event: event.at), list(lives.values()), number)
-        return Finding("unknown", f"{story.struck}; {story.ended}")
+            if worst := [event for event in lasts if event.kind == kind]:
+                return _closed(summary, cleanup, max(worst, key=lambda event: event.at), list(lives.values()), number)
+        return Ruling("unknown", f"{summary.struck}; {summary.ended}")
 
     return test
 
@@ -105,30 +125,31 @@ def closes(number: int) -> Callable[[Run], Finding]:
 cleans_up: Final = closes(1)
 
 
-def _closed(story: Story, cleanup: str, last: Event, lives: Sequence[Sequence[Event]], number: int) -> Finding:
+def _closed(summary: Summary, cleanup: str, last: Event, lives: Sequence[Sequence[Event]], number: int) -> Ruling:
     name = f"`{last.text}`"
     match cleanup:
-        case "complete" if story.end is None:
-            # Nobody waits for the rest: a handler that never ends has not given back what the library holds for it.
-            return broken(f"{story.struck}; {name} was closed at {story.at(last)}, but {story.ended}")
+        case "complete" if summary.end is None:
+            # A handler that never ends is broken too: the library still holds its connection.
+            return broken(f"{summary.struck}; {name} was closed at {summary.at(last)}, but {summary.ended}")
         case "complete":
-            fault = story.fault
+            fault = summary.fault
             if fault is not None and sum(_open_at(life, fault) for life in lives) < number:
-                told = f"{story.struck}, when {_number_open(lives, fault)} open"
-                return Finding("unknown", f"{told}: whether your handler closes what is, this run does not tell")
-            return kept(f"{story.struck}; {name} was closed at {story.at(last)}, and {story.ended}")
+                when = f"{summary.struck}, when {_number_open(lives, fault)} open"
+                return Ruling("unknown", f"{when}, so this run does not show whether your handler closes them")
+            return kept(f"{summary.struck}; {name} was closed at {summary.at(last)}, and {summary.ended}")
         case "truncated":
-            return broken(f"{story.struck}; the closing of {name} was cut short at {story.at(last)}; {story.ended}")
-        case "missing":
-            return broken(f"{story.struck}; {story.ended}, and the closing of {name} never began")
-        case "outlived" if last.kind == "closed":
             return broken(
-                f"{story.struck}; {story.ended}, when {name} was still open: it was closed only at {story.at(last)}"
+                f"{summary.struck}; the closing of {name} was cut short at {summary.at(last)}; {summary.ended}"
             )
+        case "missing":
+            return broken(f"{summary.struck}; {summary.ended}, and the closing of {name} never began")
+        case "outlived" if last.kind == "closed":
+            late = f"when {name} was still open: it was closed only at {summary.at(last)}"
+            return broken(f"{summary.struck}; {summary.ended}, {late}")
         case "outlived":
-            return broken(f"{story.struck}; {story.ended}, when {name} was not closed, nor was it later")
+            return broken(f"{summary.struck}; {summary.ended}, when {name} was not closed, nor was it later")
         case _:
-            return Finding("unknown", f"{story.struck}; {name} was still closing {story.waited} later")
+            return Ruling("unknown", f"{summary.struck}; {name} was still closing {summary.waited} later", late=True)
 
 
 def _open_at(life: Sequence[Event], fault: Event) -> bool:
@@ -140,122 +161,165 @@ def _number_open(lives: Sequence[Sequence[Event]], fault: Event) -> str:
     return f"only {_resources(count)} {'was' if count == 1 else 'were'}" if count else "no resource was"
 
 
-def ends(*endings: str) -> Callable[[Run], Finding]:
-    """Make the test that the handler ends in one of these ways.
+def ends(*endings: str) -> Callable[[Run], Ruling]:
+    """Make the test that the handler ends in one of some ways.
 
     Args:
-        endings: ``"returned"``, ``"cancelled"``, ``"raised"``.
+        endings: the ways that are right: ``"returned"``, ``"cancelled"``, ``"raised"``.
 
     Returns:
         The test.
     """
     wanted = " or ".join(endings)
 
-    def test(run: Run) -> Finding:
-        story = Story(run)
+    def test(run: Run) -> Ruling:
+        summary = Summary(run)
         if run.verdict.ending == "unknown":
-            return Finding("unknown", story.ended)
+            return Ruling("unknown", summary.ended)
         good = run.verdict.ending in endings
         return (
-            kept(f"{story.struck}; {story.ended}") if good else broken(f"{story.struck}; {story.ended}, not {wanted}")
+            kept(f"{summary.struck}; {summary.ended}")
+            if good
+            else broken(f"{summary.struck}; {summary.ended}, not {wanted}")
         )
 
     return test
 
 
-#: Faults that take effect when the buffers are full.
-_FILLS: Final = {"stalled-reader"}
+def passes(run: Run) -> Ruling:
+    """A handler that is cancelled ends as cancelled; one that nobody cancels returns.
+
+    Of the cancels, those of the fault and of the server's library count. After a Close, aiohttp cancels a handler when
+    the connection ends; one that has ended before is right too.
+    """
+    return _passes(run, since_closing=False)
 
 
-def within(seconds: float) -> Callable[[Run], Finding]:
-    """Make the test that the handler ends at most so long after the fault.
+def passes_in_cleanup(run: Run) -> Ruling:
+    """The same; but after a Close, a cancel has to pass only once the cleanup has begun.
 
-    Of a client that no longer reads a handler can know when a ``send()`` is stuck: what has filled the buffers until
-    then, as fast as the machine could, went well.
+    ``asyncio.wait_for`` of Python 3.11 keeps a cancel that comes at the moment when it is through.
+    """
+    summary = Summary(run)
+    return _passes(run, since_closing=summary.fault is not None and summary.fault.family == "closing")
+
+
+def _passes(run: Run, *, since_closing: bool) -> Ruling:
+    summary = Summary(run)
+    library = None if summary.start is None else summary.start.library.partition(" ")[0]
+    end = summary.end
+    cancels = [
+        cancel
+        for cancel in summary.after_the_fault.all(HandlerCancelled)
+        if cancel.package in {None, library, "labkit"} and (end is None or cancel.at <= end.at)
+    ]
+    closing = summary.after_the_fault.first(CleanupClosing)
+    due = [c for c in cancels if not since_closing or closing is None or c.at > closing.at]
+    if end is None:
+        return Ruling("unknown", f"{summary.struck}; {summary.ended}")
+    if end.ending == "cancelled" and not cancels:
+        return broken(f"{summary.struck}; no cancel came from outside, and {summary.ended}")
+    if due and end.ending != "cancelled":
+        cancelled = f"it was {due[0].text} at {summary.at(due[0])}"
+        return broken(f"{summary.struck}; {cancelled}, and {summary.ended}, not cancelled")
+    told = f"it was {cancels[0].text} at {summary.at(cancels[0])}" if cancels else "no cancel came from outside"
+    return kept(f"{summary.struck}; {told}, and {summary.ended}")
+
+
+def within(seconds: float) -> Callable[[Run], Ruling]:
+    """Make the test that the handler ends within a time after the fault.
+
+    If the client stops reading, a handler can notice it only when a ``send()`` waits. The sends before that one only
+    filled the buffers, as fast as the machine allowed. Therefore, the time starts at the handler's last ``send()``.
 
     Args:
-        seconds: how long, times ``LABKIT_TIME_SCALE``.
+        seconds: the longest time in seconds, multiplied by ``LABKIT_TIME_SCALE``.
 
     Returns:
         The test.
     """
 
-    def test(run: Run) -> Finding:
-        story, bound = Story(run), scaled(seconds)
-        if story.start is None or story.fault is None:
-            return Finding("unknown", f"the fault did not strike; {story.ended}")
-        if story.end is None:
-            return broken(f"{story.struck}; {story.ended}, and was to end within {milliseconds(bound)}")
-        began, struck = story.fault.at, story.struck
-        sends = list(story.after_the_fault("handler", "send"))
-        if sends and story.fault.data["fault"] in _FILLS:
+    def test(run: Run) -> Ruling:
+        summary, bound = Summary(run), scaled(seconds)
+        if summary.start is None or summary.fault is None:
+            return Ruling("unknown", f"the fault did not strike; {summary.ended}")
+        if summary.end is None:
+            return broken(f"{summary.struck}; {summary.ended}, and was to end within {milliseconds(bound)}")
+        began, struck = summary.fault.at, summary.struck
+        sends = list(summary.after_the_fault.all(HandlerSend))
+        if sends and summary.fault_class is not None and summary.fault_class.fills_buffers:
             began = sends[-1].at
-            struck += f", and your last send() began at {story.at(sends[-1])}"
-        took = story.end.at - began
-        if took > bound:
-            return broken(f"{struck}; {story.ended}, {milliseconds(took)} later, not {milliseconds(bound)}")
-        return kept(f"{struck}; {story.ended}, {milliseconds(took)} later")
+            struck += f", and your last send() began at {summary.at(sends[-1])}"
+        took = summary.end.at - began
+        late = stood_still(run, began, summary.end.at)
+        if took > bound + late:
+            return broken(f"{struck}; {summary.ended}, {milliseconds(took)} later, not {milliseconds(bound)}")
+        # A loop that is busy with others is late for this handler too.
+        still = f", of which the loop stood still for {milliseconds(late)}" if took > bound else ""
+        return kept(f"{struck}; {summary.ended}, {milliseconds(took)} later{still}")
 
     return test
 
 
-def stays(run: Run) -> Finding:
-    """The handler serves a client that stays, to the end of the experiment."""
-    story = Story(run)
-    if story.start is None:
-        return Finding("unknown", story.ended)
-    if story.end is None:
-        return kept(f"{story.struck}; {story.ended}")
-    return broken(f"{story.struck}, but {story.ended}")
+def stays(run: Run) -> Ruling:
+    """The handler still runs at the end of the experiment, since its client stays."""
+    summary = Summary(run)
+    if summary.start is None:
+        return Ruling("unknown", summary.ended)
+    if summary.end is None:
+        return kept(f"{summary.struck}; {summary.ended}")
+    return broken(f"{summary.struck}, but {summary.ended}")
 
 
-def notes(*texts: str, never: Collection[str] = ()) -> Callable[[Run], Finding]:
-    """Make the test that the handler notes exactly these, in this order. What else it notes is its own affair.
+def notes(*texts: str, never: Collection[str] = ()) -> Callable[[Run], Ruling]:
+    """Make the test that the handler notes some texts, each once and in order. It may note other texts too.
 
     Args:
-        texts: what ``labkit.note`` is to be called with.
-        never: what it is not to be called with.
+        texts: the texts with which the handler has to call ``labkit.note``.
+        never: the texts that it must not note.
 
     Returns:
         The test.
     """
     wanted = " and ".join(f'"{text}"' for text in texts)
 
-    def test(run: Run) -> Finding:
-        story = Story(run)
-        noted = list(story.all("handler", "note"))
-        told = story.listed(noted, quote='"')
+    def test(run: Run) -> Ruling:
+        summary = Summary(run)
+        noted = list(summary.events.all(HandlerNote))
+        noted_texts = summary.listed(noted, quote='"')
         if [event.text for event in noted if event.text in {*texts, *never}] != list(texts):
-            return broken(f"{story.struck}; your handler noted {told}, not {wanted}; {story.ended}")
-        if story.end is None:
-            return Finding(
-                "unknown", f"{story.struck}; your handler noted {told}, and may yet note more: {story.ended}"
-            )
-        return kept(f"{story.struck}; your handler noted {told}")
+            return broken(f"{summary.struck}; your handler noted {noted_texts}, not {wanted}; {summary.ended}")
+        if summary.end is None:
+            evidence = f"your handler noted {noted_texts}, and may yet note more: {summary.ended}"
+            return Ruling("unknown", f"{summary.struck}; {evidence}")
+        return kept(f"{summary.struck}; your handler noted {noted_texts}")
 
     return test
 
 
-def quiet(run: Run) -> Finding:
-    """No exception comes out of the handler, and nobody complains."""
-    story, verdict = Story(run), run.verdict
+def quiet(run: Run) -> Ruling:
+    """The handler raises no exception, and nothing is logged from WARNING up."""
+    summary, verdict = Summary(run), run.verdict
     if verdict.ending == "unknown":
-        return Finding("unknown", story.ended)
+        return Ruling("unknown", summary.ended)
     if verdict.ending == "raised":
-        return broken(f"{story.struck}; {story.ended}: an exception came out of your handler")
+        return broken(f"{summary.struck}; {summary.ended}: an exception came out of your handler")
     if verdict.complaints:
-        return broken(f"{story.struck}; {story.ended}, and the log has: {verdict.complaints[0]}")
-    if story.end is None:
-        return Finding("unknown", f"{story.struck}; {story.ended}, and nothing has come out of it yet")
-    return kept(f"{story.struck}; {story.ended}, and nobody complained")
+        return broken(f"{summary.struck}; {summary.ended}, and the log has: {verdict.complaints[0]}")
+    if summary.end is None:
+        return Ruling("unknown", f"{summary.struck}; {summary.ended}, and nothing has come out of it yet")
+    return kept(f"{summary.struck}; {summary.ended}, and nobody complained")
 
 
-def leaves_nothing(run: Run) -> Finding:
-    """No task is left when the handler, its server and its client are gone."""
-    story, left = Story(run), run.verdict.leaked
+def leaves_nothing(run: Run) -> Ruling:
+    """Nothing is left of what the handler has started and opened, nor the socket of its connection."""
+    summary, left = Summary(run), run.verdict.leaked
     if left:
-        return broken(f"{story.struck}; {story.ended}, and left behind: {', '.join(left)}")
-    return kept(f"{story.struck}; {story.ended}, and nothing was left")
+        return broken(f"{summary.struck}; {summary.ended}, and left behind: {', '.join(left)}")
+    fault = summary.fault_class
+    if summary.start is not None and summary.end is None and fault is not None and fault.demands == "end":
+        return Ruling("unknown", f"{summary.struck}; {summary.ended}, so it has left nothing yet")
+    return kept(f"{summary.struck}; {summary.ended}, and nothing was left")
 
 
 def _messages(number: int) -> str:

@@ -1,14 +1,14 @@
-"""Handshake: the client never gets as far as a WebSocket; what it sees is the point."""
+"""Handshake: the opening handshake fails, so no handler starts. These faults show what the client sees."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar, Literal
+from typing import Literal
 
-from labkit.checks import check_choice, is_whole
 from labkit.errors import BadValue
-from labkit.faults.fault import Fault, Moment, Scene
+from labkit.faults.fault import Fault, Scene
+from labkit.support.checks import check_choice, is_whole
 
 __all__ = ["HandshakeCut", "HandshakeHang", "HandshakeRefused"]
 
@@ -17,22 +17,26 @@ __all__ = ["HandshakeCut", "HandshakeHang", "HandshakeRefused"]
 class HandshakeCut(Fault, name="handshake-cut", family="handshake"):
     """The connection ends in the middle of the handshake.
 
-    On the wire: the client's request, then FIN or RST in place of an answer. The server never sees the client.
-    In life: a server that restarts, a proxy that has no server behind it, a port on which something else listens.
-    Look for: what the client's library calls it: with ``client="aiohttp"`` and ``client="websockets"``.
+    On the wire: the client's request, then FIN or RST instead of an answer. The server never sees the client.
+    In life: a server that restarts, a proxy without a server behind it, or another program that listens on the port.
+    Look for: the exception of the client's library; compare ``client="aiohttp"`` and ``client="websockets"``.
 
     Args:
-        then: how it ends, ``"fin"`` or ``"reset"``.
+        then: how the connection ends, ``"fin"`` or ``"reset"``.
     """
 
+    happened = "the handshake broke"
+    ends = "handshake"
+    demands = "nothing"
+    moment = "handshake"
+
     then: Literal["fin", "reset"] = "fin"
-    moment: ClassVar[Moment] = "handshake"
 
     def __post_init__(self) -> None:
         check_choice("then", self.then, ("fin", "reset"))
 
     async def strike(self, scene: Scene) -> None:
-        """Have the wire end the client's connection when its request has come."""
+        """Make the wire end the client's connection when the request has arrived."""
         scene.wire.cut_handshakes(self.then)
 
 
@@ -40,15 +44,18 @@ class HandshakeCut(Fault, name="handshake-cut", family="handshake"):
 class HandshakeHang(Fault, name="handshake-hang", family="handshake"):
     """Nobody answers the handshake.
 
-    On the wire: the client's request, and nothing. The server never sees the client.
-    In life: a server whose loop is blocked, a backlog that is full, a proxy that waits for a server that is down.
+    On the wire: the client's request, and nothing else. The server never sees the client.
+    In life: a server with a blocked event loop, a full backlog, or a proxy that waits for a server that is down.
     Look for: how long the client waits: ``open_timeout`` of websockets, the ``ClientTimeout`` of aiohttp.
     """
 
-    moment: ClassVar[Moment] = "handshake"
+    happened = "the handshake broke"
+    ends = "handshake"
+    demands = "nothing"
+    moment = "handshake"
 
     async def strike(self, scene: Scene) -> None:
-        """Have the wire take the client's request."""
+        """Make the wire accept the client's request and never answer it."""
         scene.wire.hang_handshakes()
 
 
@@ -56,18 +63,21 @@ class HandshakeHang(Fault, name="handshake-hang", family="handshake"):
 class HandshakeRefused(Fault, name="handshake-refused", family="handshake"):
     """A proxy refuses the handshake.
 
-    On the wire: the client's request, and an HTTP response with an error in place of 101. The server never sees the
-    client.
-    In life: a load balancer without a healthy server (503), a proxy that does not know WebSocket (400, 426), a login
-    that has expired (401, 403).
-    Look for: the status is in the exception, and the client may try again.
+    On the wire: the client's request, and an HTTP error response instead of 101. The server never sees the client.
+    In life: a load balancer without a healthy server (503), a proxy that does not support WebSocket (400, 426), an
+    expired login (401, 403).
+    Look for: the exception contains the status, and the client may try again.
 
     Args:
-        status: the HTTP status, one of 400 to 599 that exists.
+        status: the HTTP status, a registered one from 400 to 599.
     """
 
+    happened = "the handshake broke"
+    ends = "handshake"
+    demands = "nothing"
+    moment = "handshake"
+
     status: int = 503
-    moment: ClassVar[Moment] = "handshake"
 
     def __post_init__(self) -> None:
         known = [status.value for status in HTTPStatus if status.value >= 400]
@@ -75,5 +85,5 @@ class HandshakeRefused(Fault, name="handshake-refused", family="handshake"):
             raise BadValue(f"status={self.status!r}; it takes the status of an HTTP error, such as 503")
 
     async def strike(self, scene: Scene) -> None:
-        """Have the wire answer in the server's place."""
+        """Make the wire answer instead of the server."""
         scene.wire.refuse_handshakes(self.status)

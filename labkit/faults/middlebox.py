@@ -1,4 +1,4 @@
-"""Middlebox: something between the client and the server has its own mind."""
+"""Middlebox: something between the client and the server, such as a proxy, cuts the connection or slows it down."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from labkit.checks import check_choice, check_seconds
-from labkit.clock import scaled
 from labkit.errors import BadValue
-from labkit.faults.fault import Fault, Scene
-from labkit.faults.silence import Direction, source_of
+from labkit.events import ClientEnded, ClientExit, ClientRecv, HandlerEnd
+from labkit.faults.fault import Direction, Fault, Scene, source_of
+from labkit.support.checks import check_choice, check_seconds
+from labkit.support.clock import scaled
 
 __all__ = ["IdleTimeout", "SlowLink"]
 
@@ -19,15 +19,20 @@ __all__ = ["IdleTimeout", "SlowLink"]
 class IdleTimeout(Fault, name="idle-timeout", family="middlebox"):
     """A proxy cuts a connection on which nothing has passed for a while.
 
-    On the wire: nothing for ``seconds``, then RST or FIN to both sides. A connection on which bytes pass in either
-    direction is spared, and then no fault strikes.
-    In life: a load balancer's or a reverse proxy's idle timeout (60 s is a widespread default), a NAT's table.
-    Look for: a ping more often than the timeout keeps the connection open.
+    On the wire: nothing for ``seconds``, then RST or FIN to both sides. If bytes keep passing in either direction, the
+    proxy does not cut the connection, and no fault strikes.
+    In life: the idle timeout of a load balancer or a reverse proxy (60 s is a common default); a NAT forgets the
+    connection.
+    Look for: pings at a shorter interval than the timeout keep the connection open.
 
     Args:
-        seconds: how long nothing may pass, times ``LABKIT_TIME_SCALE``.
-        then: how it cuts, ``"reset"`` or ``"fin"``.
+        seconds: the idle timeout in seconds, multiplied by ``LABKIT_TIME_SCALE``.
+        then: how the proxy cuts the connection, ``"reset"`` or ``"fin"``.
     """
+
+    happened = "a proxy cut the quiet connection"
+    ends = "connection"
+    demands = "end or stay"
 
     seconds: float = 0.2
     then: Literal["reset", "fin"] = "reset"
@@ -37,17 +42,17 @@ class IdleTimeout(Fault, name="idle-timeout", family="middlebox"):
         check_choice("then", self.then, ("reset", "fin"))
 
     async def due(self, scene: Scene) -> bool:
-        """Wait until the connection has been quiet for long enough.
+        """Wait until nothing has passed for ``seconds``.
 
         Args:
-            scene: where.
+            scene: the parts of the experiment.
 
         Returns:
-            Whether it was, before the handler ended and before the patience was over.
+            Whether this was so before the handler ended and before the patience was over.
         """
-        ends = scene.timeline.until(lambda event: event.lane == "handler" and event.kind == "end", scene.patience)
+        handler_end = scene.timeline.until(lambda event: isinstance(event, HandlerEnd), scene.patience)
         quiet = asyncio.ensure_future(scene.wire.quiet(scaled(self.seconds)))
-        over = asyncio.ensure_future(ends)
+        over = asyncio.ensure_future(handler_end)
         try:
             await asyncio.wait({quiet, over}, return_when=asyncio.FIRST_COMPLETED)
             return quiet.done() and not over.done()
@@ -57,7 +62,7 @@ class IdleTimeout(Fault, name="idle-timeout", family="middlebox"):
             await asyncio.wait({quiet, over})
 
     async def strike(self, scene: Scene) -> None:
-        """Cut both sides."""
+        """Cut the connection to both sides."""
         if self.then == "reset":
             scene.wire.reset()
         else:
@@ -68,15 +73,20 @@ class IdleTimeout(Fault, name="idle-timeout", family="middlebox"):
 class SlowLink(Fault, name="slow-link", family="middlebox"):
     """The network is slow.
 
-    On the wire: the same bytes in the same order, later, and no faster than a rate.
-    In life: a mobile network, a satellite, a queue in an overloaded router.
-    Look for: nothing is broken, but what is slower than a ping's timeout is taken for dead.
+    On the wire: the same bytes in the same order, but later, and at a limited rate.
+    In life: a mobile network, a satellite link, a queue in an overloaded router.
+    Look for: nothing is broken. But if an answer takes longer than a ping's timeout, the library takes the connection
+    for dead.
 
     Args:
-        delay: seconds from one end to the other, times ``LABKIT_TIME_SCALE``.
-        rate: bytes a second; None for no limit.
-        direction: what is slow: ``"both"``, ``"to-server"`` or ``"to-client"``.
+        delay: the delay in seconds from one end to the other, multiplied by ``LABKIT_TIME_SCALE``.
+        rate: the highest rate in bytes per second; None for no limit.
+        direction: which direction is slow: ``"both"``, ``"to-server"`` or ``"to-client"``.
     """
+
+    happened = "the network became slow"
+    ends = "nothing"
+    demands = "answer"
 
     delay: float = 0.1
     rate: float | None = None
@@ -85,20 +95,20 @@ class SlowLink(Fault, name="slow-link", family="middlebox"):
     def __post_init__(self) -> None:
         check_seconds("delay", self.delay, zero=True)
         check_choice("direction", self.direction, get_args(Direction))
-        number = isinstance(self.rate, int | float) and not isinstance(self.rate, bool)
-        if self.rate is not None and (not number or not 0 < self.rate < float("inf")):
+        is_number = isinstance(self.rate, int | float) and not isinstance(self.rate, bool)
+        if self.rate is not None and (not is_number or not 0 < self.rate < float("inf")):
             raise BadValue(f"rate={self.rate!r}; it takes bytes a second, above 0, such as 10_000, or None")
 
     async def strike(self, scene: Scene) -> None:
-        """Slow the connection down; the client says once more what it said, and waits for the answers."""
+        """Slow the connection down; then make the client send its messages once more and wait for each answer."""
         scene.wire.slow(scaled(self.delay), self.rate, source_of(self.direction))
         for message in scene.messages:
             before = len(scene.timeline)
             scene.client.send(message)
             answer = await scene.timeline.until(
-                lambda event: event.lane == "client" and event.kind in {"recv", "ended", "exit"},
+                lambda event: isinstance(event, ClientRecv | ClientEnded | ClientExit),
                 scene.patience,
                 start=before,
             )
-            if answer is None or answer.kind != "recv":
+            if not isinstance(answer, ClientRecv):
                 return

@@ -1,4 +1,4 @@
-"""Protocol: bytes that break the rules of RFC 6455, in the middle of a healthy connection."""
+"""Protocol: the client sends bytes that break the rules of RFC 6455."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from typing import Final
 
 from websockets.frames import Frame, Opcode
 
-from labkit.checks import is_whole
 from labkit.errors import BadValue
 from labkit.faults.fault import Fault, Scene
+from labkit.support.checks import is_whole
 
 __all__ = ["BadOpcode", "BadUtf8", "TooBig", "UnmaskedFrame"]
 
 #: Opcodes that RFC 6455 (section 5.2) reserves.
 _RESERVED: Final = (*range(0x3, 0x8), *range(0xB, 0x10))
 
-#: Of a payload that is too big, this much is sent: its frame is refused by its head.
+#: How many bytes of the payload ``too-big`` sends. They need not be all, since a server refuses the frame's header.
 _PART: Final = 16 * 1024
 
 
 @dataclass(frozen=True)
 class BadOpcode(Fault, name="bad-opcode", family="protocol"):
-    """A frame of a kind that does not exist.
+    """The client sends a frame with a reserved opcode.
 
-    On the wire: a masked frame with a reserved opcode; from the server Close 1002.
-    In life: a broken client, a proxy that mixes connections up, somebody who tries things out.
-    Look for: 1002, protocol error; whether the handler gets an exception, a message of a special type, or nothing.
+    On the wire: a masked frame with a reserved opcode, then Close 1002 from the server.
+    In life: a broken client, a proxy that mixes up connections, or an attacker who tests the server.
+    Look for: 1002, protocol error; and whether the handler gets an exception, a message of a special type, or nothing.
 
     Args:
-        opcode: a reserved one, 3 to 7 or 11 to 15.
+        opcode: a reserved opcode, 3 to 7 or 11 to 15.
     """
+
+    happened = "the client broke the protocol"
+    ends = "connection"
+    demands = "end"
 
     opcode: int = 0x3
 
@@ -40,19 +44,23 @@ class BadOpcode(Fault, name="bad-opcode", family="protocol"):
 
     async def strike(self, scene: Scene) -> None:
         """Send the frame to the server."""
-        whole = bytearray(Frame(Opcode.TEXT, b"what is this?").serialize(mask=True))
-        whole[0] = whole[0] & 0xF0 | self.opcode
-        scene.wire.inject(bytes(whole), to="server")
+        frame = bytearray(Frame(Opcode.TEXT, b"what is this?").serialize(mask=True))
+        frame[0] = frame[0] & 0xF0 | self.opcode  # the opcode is the lower half of the first byte
+        scene.wire.inject(bytes(frame), to="server")
 
 
 @dataclass(frozen=True)
 class BadUtf8(Fault, name="bad-utf8", family="protocol"):
-    """A text message that is not text.
+    """The client sends a text message that is not valid UTF-8.
 
-    On the wire: a masked text frame whose payload is not UTF-8; from the server Close 1007.
-    In life: a client that sends Latin-1, or binary data in a text frame.
+    On the wire: a masked text frame whose payload is not valid UTF-8, then Close 1007 from the server.
+    In life: a client sends Latin-1, or binary data in a text frame.
     Look for: 1007, invalid payload.
     """
+
+    happened = "the client broke the protocol"
+    ends = "connection"
+    demands = "end"
 
     async def strike(self, scene: Scene) -> None:
         """Send the frame to the server."""
@@ -61,17 +69,21 @@ class BadUtf8(Fault, name="bad-utf8", family="protocol"):
 
 @dataclass(frozen=True)
 class TooBig(Fault, name="too-big", family="protocol"):
-    """A message that is bigger than the server takes.
+    """The client sends a message that is bigger than the server accepts.
 
-    On the wire: the head of a masked binary frame that announces ``size`` bytes, and the first of them; from the
-    server Close 1009.
+    On the wire: the header of a masked binary frame that announces ``size`` bytes, and the first of these bytes; then
+    Close 1009 from the server.
     In life: an upload in one message, or an attack on the server's memory.
-    Look for: 1009, message too big; the limits are ``max_size`` (websockets, 1 MiB) and ``max_msg_size`` of the
+    Look for: 1009, message too big. The limits are ``max_size`` (websockets, 1 MiB) and ``max_msg_size`` of the
     handler's ``WebSocketResponse`` (aiohttp, 4 MiB).
 
     Args:
-        size: the length that is announced, in bytes.
+        size: the length of the payload according to the frame's header, in bytes.
     """
+
+    happened = "the client broke the protocol"
+    ends = "connection"
+    demands = "end"
 
     size: int = 8 * 1024 * 1024
 
@@ -80,20 +92,26 @@ class TooBig(Fault, name="too-big", family="protocol"):
             raise BadValue(f"size={self.size!r}; it takes a number of bytes from 65536, such as 8388608")
 
     async def strike(self, scene: Scene) -> None:
-        """Send the head of the frame and the first bytes of its payload."""
-        head = Frame(Opcode.BINARY, bytes(65_536)).serialize(mask=True)[:14]  # two bytes, the length in eight, the mask
-        head = head[:2] + self.size.to_bytes(8, "big") + head[10:]
-        scene.wire.inject(head + bytes(_PART), to="server")
+        """Send the frame's header and the first bytes of its payload."""
+        # From 65536 bytes on, a header is 2 bytes, the length in 8 bytes, and the mask in 4 (RFC 6455, section 5.2).
+        header = Frame(Opcode.BINARY, bytes(65_536)).serialize(mask=True)[:14]
+        header = header[:2] + self.size.to_bytes(8, "big") + header[10:]
+        scene.wire.inject(header + bytes(_PART), to="server")
 
 
 @dataclass(frozen=True)
 class UnmaskedFrame(Fault, name="unmasked-frame", family="protocol"):
-    """A client's frame without a mask, which every client's frame must have.
+    """The client sends a frame without a mask. Every frame of a client must have one.
 
     On the wire: a text frame as a server would send it.
-    In life: a client that somebody has written in an afternoon.
-    Look for: RFC 6455 (section 5.1) has the server close the connection; a lenient one takes the message.
+    In life: a simple client that somebody wrote without a library.
+    Look for: RFC 6455 (section 5.1) says that the server must close the connection. A tolerant server accepts the
+    message.
     """
+
+    happened = "the client broke the protocol"
+    ends = "connection"
+    demands = "end or stay"
 
     async def strike(self, scene: Scene) -> None:
         """Send the frame to the server."""

@@ -1,48 +1,58 @@
-"""Server: what ends the connection is at home."""
+"""Server: the server or the handler itself ends the connection, or the server's event loop is blocked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from labkit.checks import check_seconds, check_text, is_whole
-from labkit.clock import scaled, timeout
 from labkit.errors import BadValue
+from labkit.events import LoopBlocked, LoopUnblocked
 from labkit.faults.fault import Fault, Scene
+from labkit.support.checks import check_seconds, check_text, is_whole
+from labkit.support.clock import scaled, timeout
 
-__all__ = ["BlockedLoop", "HandlerError", "InducedError", "SecondCancel", "Shutdown"]
+__all__ = ["BlockedLoop", "HandlerError", "SecondCancel", "Shutdown"]
 
 
 class InducedError(RuntimeError):
-    """What the fault ``handler-error`` raises in a handler."""
+    """The exception that the fault ``handler-error`` raises in a handler."""
 
 
 @dataclass(frozen=True)
 class Shutdown(Fault, name="shutdown", family="server"):
-    """The server shuts down, as its library does it.
+    """The server shuts down, in the way of its library.
 
     On the wire: websockets sends Close 1001 to every client. aiohttp sends nothing by itself: it waits
     ``shutdown_timeout`` seconds for its handlers, cancels them, and waits again.
     In life: a deployment, Ctrl+C in the server's terminal, SIGTERM from a process manager.
-    Look for: whether an idle handler is told at once; and what happens to one that is busy with something else.
+    Look for: whether a handler that waits for a message notices at once, and what happens to a busy handler.
     """
 
+    happened = "the server began to shut down"
+    ends = "server"
+    demands = "end"
+    needs = "server"
+
     async def strike(self, scene: Scene) -> None:
-        """Begin the shutdown; how long it takes is the library's and the handler's affair."""
+        """Begin the shutdown. Its duration depends on the library and the handler."""
         scene.server.shut_down()
 
 
 @dataclass(frozen=True)
 class HandlerError(Fault, name="handler-error", family="server"):
-    """The handler meets an error of its own.
+    """An exception is raised in the handler.
 
     On the wire: websockets sends Close 1011; aiohttp drops the TCP connection without a Close frame.
-    In life: a database that is gone, a bug.
-    Look for: which cleanup still runs, and what the client is told.
+    In life: a database that does not answer any more, or a bug.
+    Look for: which cleanup still runs, and what the client learns.
 
     Args:
-        message: what the exception says.
+        message: the exception's message.
     """
+
+    happened = "an error was raised in your handler"
+    ends = "handler"
+    demands = "end or raise"
+    needs = "server"
 
     message: str = "a step of the handler fails"
 
@@ -50,7 +60,7 @@ class HandlerError(Fault, name="handler-error", family="server"):
         check_text("the message", self.message)
 
     async def strike(self, scene: Scene) -> None:
-        """Raise an ``InducedError`` in the handler, out of what it waits for."""
+        """Raise an ``InducedError`` in the handler, at the ``await`` where it stands."""
         scene.server.throw(InducedError(self.message))
 
 
@@ -58,43 +68,53 @@ class HandlerError(Fault, name="handler-error", family="server"):
 class BlockedLoop(Fault, name="blocked-loop", family="server"):
     """The server's event loop is blocked.
 
-    On the wire: nothing from the server, though its system acknowledges what arrives; then all of it at once.
+    On the wire: nothing from the server, although its system acknowledges the data that arrive. After the block, the
+    server sends everything at once.
     In life: ``time.sleep``, ``requests.get`` or a long computation in a coroutine; a slow DNS lookup.
-    Look for: nobody is told anything; but a ping that the loop did not answer in time ends the connection.
+    Look for: neither side gets an error, unless a ping without an answer in time ends the connection.
 
     Args:
-        seconds: for how long, times ``LABKIT_TIME_SCALE``.
+        seconds: the length of the block in seconds, multiplied by ``LABKIT_TIME_SCALE``.
     """
 
+    happened = "the server's loop was blocked"
+    ends = "nothing"
+    demands = "answer"
+    needs = "own loop"
+
     seconds: float = 0.5
-    own_loop: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_seconds("seconds", self.seconds)
 
     async def strike(self, scene: Scene) -> None:
-        """Block the loop; meanwhile the client says once more what it said."""
+        """Block the loop; during the block, make the client send its messages once more."""
         before = len(scene.timeline)
         scene.server.block(scaled(self.seconds))
-        await scene.timeline.until(lambda event: event.kind == "blocked", scene.patience, start=before)
+        await scene.timeline.until(lambda event: isinstance(event, LoopBlocked), scene.patience, start=before)
         for message in scene.messages:
             scene.client.send(message)
-        # A wait on a cause, whatever it takes: the loop does go on.
-        await scene.timeline.until(lambda event: event.kind == "unblocked", start=before)
+        # This wait needs no time limit: the block ends by itself.
+        await scene.timeline.until(lambda event: isinstance(event, LoopUnblocked), start=before)
 
 
 @dataclass(frozen=True)
 class SecondCancel(Fault, name="second-cancel", family="server"):
     """The handler is cancelled, and cancelled again while it cleans up.
 
-    On the wire: what the library sends for a handler that ends.
-    In life: a timeout around a handler and then the server's shutdown; an impatient second Ctrl+C; a task group that
-    gives up.
-    Look for: the cleanup in flight is cut short, and ``shield`` alone does not help.
+    On the wire: whatever the library sends when a handler ends.
+    In life: a timeout around a handler, and then the server's shutdown; a second Ctrl+C; a task group that cancels
+    its tasks.
+    Look for: the second cancel cuts the cleanup short, and ``shield`` alone does not help.
 
     Args:
-        times: how many cancels, each when the handler waits again after the one before.
+        times: the number of cancels. Each comes when the handler awaits something again after the previous one.
     """
+
+    happened = "your handler was cancelled"
+    ends = "handler"
+    demands = "end"
+    needs = "server"
 
     times: int = 2
 
@@ -103,7 +123,7 @@ class SecondCancel(Fault, name="second-cancel", family="server"):
             raise BadValue(f"times={self.times!r}; it takes a whole number from 1")
 
     async def strike(self, scene: Scene) -> None:
-        """Cancel; once the handler waits for something again, cancel again."""
+        """Cancel the handler; when it awaits something again, cancel it again."""
         for _ in range(self.times):
             try:
                 async with timeout(scene.patience):

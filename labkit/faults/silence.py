@@ -1,55 +1,42 @@
-"""Silence: the connection stays, and says nothing; see also ``frozen-process``."""
+"""Silence: the connection stays open, but nothing arrives any more."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-from labkit.checks import check_choice
-from labkit.clock import scaled
-from labkit.faults.fault import Fault, Scene
-from labkit.timeline import Event
+from labkit.events import ClientEnded, ClientExit, Event, HandlerEnd, HandlerRecv, LibraryPaused
+from labkit.faults.fault import Direction, Fault, Scene, source_of
+from labkit.support.checks import check_choice
 
-__all__ = ["Blackhole", "Direction", "StalledReader", "source_of"]
+__all__ = ["Blackhole", "FrozenProcess", "StalledReader"]
 
-Direction = Literal["both", "to-server", "to-client"]
-
-#: Whose bytes travel in a direction.
-_SOURCES: Final[dict[str, Literal["both", "client", "server"]]] = {
-    "both": "both",
-    "to-server": "client",
-    "to-client": "server",
-}
-
-#: What the client sends to a server that it does not listen to, half a MiB: less than the libraries take in a message,
-#: 1 MiB (websockets) and 4 MiB (aiohttp).
-_MESSAGE: Final = "nobody reads this " * 30_000
-
-#: How often: more than fits into the buffers on the way there and back.
-_MOST: Final = 40
-
-#: Seconds in which a server that is only slow reads on.
-_SETTLE: Final = 0.25
-
-
-def source_of(direction: Direction) -> Literal["both", "client", "server"]:
-    """Tell whose bytes travel in a direction."""
-    return _SOURCES[direction]
+#: How often the client of ``stalled-reader`` doubles the number of messages that it sends: 1,023 in all.
+_DOUBLINGS: Final = 10
 
 
 @dataclass(frozen=True)
 class Blackhole(Fault, name="blackhole", family="silence"):
     """The network swallows everything.
 
-    On the wire: bytes, FIN and RST that are sent never arrive, and nobody says so. The client says its messages once
+    On the wire: bytes, FIN and RST never arrive, and neither side gets an error. The client sends its messages once
     more, so that something is lost.
-    In life: a cable is pulled, a phone leaves the Wi-Fi, a firewall or a NAT forgets the connection and drops its
-    packets, a virtual machine is moved.
-    Look for: nobody is told anything, for ever; only a ping that stays without an answer tells.
+    In life: a machine goes offline because somebody pulls a cable or a phone leaves the Wi-Fi; its programs and
+    browsers send nothing then. A firewall or a NAT forgets the connection and drops its packets. A virtual machine is
+    moved.
+    Look for: neither side ever gets an error. Only a ping without an answer reveals the fault.
 
     Args:
-        direction: what is swallowed: ``"both"``, ``"to-server"`` or ``"to-client"``.
+        direction: what the network swallows: ``"both"``, ``"to-server"`` or ``"to-client"``.
     """
+
+    happened = "the connection fell silent"
+    ends = "nothing"
+    demands = "end"
 
     direction: Direction = "both"
 
@@ -57,7 +44,7 @@ class Blackhole(Fault, name="blackhole", family="silence"):
         check_choice("direction", self.direction, get_args(Direction))
 
     async def strike(self, scene: Scene) -> None:
-        """Lose what comes from now on, and have the client talk into the void."""
+        """Swallow everything from now on, and make the client send its messages once more."""
         scene.wire.blackhole(source_of(self.direction))
         for message in scene.messages:
             scene.client.send(message)
@@ -67,30 +54,81 @@ class Blackhole(Fault, name="blackhole", family="silence"):
 class StalledReader(Fault, name="stalled-reader", family="silence"):
     """The client stops reading, and goes on sending.
 
-    On the wire: data to the server; from the server data until the client's TCP window is closed, then nothing.
-    In life: a client whose own loop is busy or blocked, a browser tab in the background, a slow consumer of a feed.
-    Look for: a handler that sends stays in ``send()``, and no heartbeat frees it; one slow client then holds up
-    everybody whom that handler serves.
+    On the wire: the client's messages, again and again; data from the server until the client's TCP window is full,
+    then nothing. The system's buffers are made small on both sides, so that some 100 KB of answers fill them; those of
+    a few bytes do not.
+    In life: a client whose own event loop is busy or blocked, a browser tab in the background, a slow consumer of a
+    feed.
+    Look for: a handler that sends waits in ``send()``, and no heartbeat ends that wait. If the handler serves other
+    clients too, one slow client delays all of them.
     """
 
+    happened = "the connection fell silent"
+    ends = "nothing"
+    demands = "end"
+    needs = "client"
+    fills_buffers = True
+
     async def strike(self, scene: Scene) -> None:
-        """Stop reading from the server; have the client send until the server does not read any more either.
+        """Stop reading from the server, let the client go on with its messages, and wait until ``send()`` waits.
 
-        A server that only reads never comes to that; then there are as many messages as would fill every buffer.
+        After some hundred messages the client stops: then the answers are too short to fill the buffers.
         """
-        timeline = scene.timeline
         scene.wire.stall("server")
-        full = False
-        for _ in range(_MOST):
-            before = len(timeline)
-            scene.client.send(_MESSAGE)
-            # The wire may be full for a moment, while the server is only slow: it is stuck when no message passes.
-            passed = await timeline.until(_passes, scaled(_SETTLE) if full else scene.patience, start=before)
-            full = bool(timeline.select("wire", "full"))
-            if passed is None or passed.lane == "client":
-                return
+        scene.server.narrow()
+        if scene.messages:
+            talks = scene.begin(_go_on(scene))
+            waits = scene.begin(scene.timeline.until(_waits, scene.patience, start=len(scene.timeline)))
+            await asyncio.wait([talks, waits], return_when=asyncio.FIRST_COMPLETED)
 
 
-def _passes(event: Event) -> bool:
-    frame = event.kind == "frame" and (event.data["source"], event.data["opcode"]) == ("client", "TEXT")
-    return frame or event.kind in {"ended", "exit"}
+@dataclass(frozen=True)
+class FrozenProcess(Fault, name="frozen-process", family="silence"):
+    """The client's program is suspended.
+
+    On the wire: nothing. The client's system still acknowledges the server's data until the receive buffer is full,
+    but no program reads them or answers a ping.
+    In life: somebody closes the lid of a laptop that runs a virtual machine, a phone suspends an app in the background,
+    a debugger stops a process, or a machine is so short of memory that it only swaps.
+    Look for: the TCP connection works, so only a ping without an answer reveals the fault.
+    """
+
+    happened = "the connection fell silent"
+    ends = "nothing"
+    demands = "end"
+    needs = "own process"
+
+    async def strike(self, scene: Scene) -> None:
+        """Send SIGSTOP; the lab kills the process at the end."""
+        await scene.client.signal(signal.SIGSTOP)
+
+
+async def _go_on(scene: Scene) -> None:
+    """Send the messages again and again, each time twice as many.
+
+    Many small batches would not do: while the wire reads nothing, the system drops the server's acknowledgements too,
+    and TCP then sends only a few segments more.
+    """
+    messages = itertools.cycle(scene.messages)
+    for power in range(_DOUBLINGS):
+        start, batch = len(scene.timeline), 2**power
+        for message in itertools.islice(messages, batch):
+            scene.client.send(message)
+        event = await scene.timeline.until(_ends_or_nth(HandlerRecv, batch), start=start)
+        if event is None or _ends(event):
+            return
+
+
+def _waits(event: Event) -> bool:
+    """Whether ``send()`` waits from now on."""
+    return isinstance(event, LibraryPaused)
+
+
+def _ends_or_nth(kind: type[Event], number: int) -> Callable[[Event], bool]:
+    """Make a test for the event that ends the conversation, or for the nth event of a kind."""
+    count = itertools.count(1)
+    return lambda event: _ends(event) or (isinstance(event, kind) and next(count) == number)
+
+
+def _ends(event: Event) -> bool:
+    return isinstance(event, HandlerEnd | ClientEnded | ClientExit)

@@ -1,4 +1,4 @@
-"""Matrices: handlers × stacks × faults, each cell an experiment of its own."""
+"""Matrices: handlers × stacks × faults. Each cell is a separate experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells a matrix has; and all that is wrong with what it was given, told before anything runs."""
+"""The cells of a matrix, and the checks of its arguments. Everything wrong is reported before any cell is played."""
 
 from __future__ import annotations
 
@@ -10,32 +10,37 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from labkit.clients import check_client
+from labkit.clients import check_client, make_request
 from labkit.errors import BadHandler, BadValue, UnknownName
-from labkit.experiment import check_values, play
-from labkit.faults import FAULTS, Fault, find_fault
+from labkit.experiment.hosting import check_target
+from labkit.experiment.play import check_values, play
+from labkit.experiment.when import check_when
+from labkit.faults import FAULTS, Fault
+from labkit.faults.fault import find_fault
 from labkit.outcome import Cell
-from labkit.servers import STACKS, Handler, Stack, check, find_stack, name_of
+from labkit.stacks import STACKS, find_stack
+from labkit.stacks.stack import Stack
+from labkit.watch.host import Handler, name_of
 
 __all__ = ["Handlers", "Job", "check_executor", "plan"]
 
-#: What ``matrix`` takes: handlers by their own names, by given names, or one for each library.
+#: What ``matrix`` accepts: handlers under their own names, under given names, or one handler for each library.
 Handlers = Sequence[Handler] | Mapping[str, Handler | Mapping[str, Handler]]
 
-#: The options of ``play`` that are not the library's.
-_PLAYS_OWN: Final = frozenset(
+#: The options of ``play`` itself; all other options are for the library.
+_PLAY_OPTIONS: Final = frozenset(
     name for name, parameter in inspect.signature(play).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY
 )
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one cell is to play.
+    """The experiment of one cell.
 
     Attributes:
         cell: the cell, still without a verdict.
-        handler: the function.
-        fault: the fault.
+        handler: the handler to play.
+        fault: the fault that strikes it.
     """
 
     cell: Cell
@@ -52,28 +57,28 @@ def plan(
     """List the cells, stack by stack, handler by handler.
 
     Args:
-        handlers: those of :func:`labkit.matrix`.
-        on: the stacks; all, if None.
-        faults: the faults; all, if None.
-        options: what every ``play`` gets.
+        handlers: the handlers, as for :func:`labkit.matrix`.
+        on: the stacks; all if None.
+        faults: the faults; all if None.
+        options: the options for every ``play``.
 
     Returns:
-        The jobs; what was named twice is played once.
+        The jobs. A stack or a fault that is named twice is played once.
 
     Raises:
-        LabError: something is wrong with what was given.
+        LabError: an argument is wrong.
     """
     named = _named(handlers)
     names = dict.fromkeys(STACKS if on is None else [on] if isinstance(on, str) else _list("on", on, "stacks"))
     stacks = [find_stack(name) for name in names]
-    given = [faults] if isinstance(faults, str | Fault | type) else faults
-    struck = [find_fault(fault) for fault in (FAULTS if given is None else _list("faults", given, "faults"))]
+    listed = [faults] if isinstance(faults, str | Fault | type) else faults
+    to_strike = [find_fault(fault) for fault in (FAULTS if listed is None else _list("faults", listed, "faults"))]
     jobs = [
         Job(Cell(name, stack.name, fault.family, str(fault)), handler, fault)
         for stack in stacks
         for name, by_stack in named.items()
         if (handler := _serving(by_stack, stack)) is not None
-        for fault in {str(fault): fault for fault in struck}.values()
+        for fault in {str(fault): fault for fault in to_strike}.values()
     ]
     if not jobs:
         raise BadValue(f"none of the handlers is for {' or '.join(names)}")
@@ -101,7 +106,7 @@ def _named(handlers: Handlers) -> dict[str, Handler | Mapping[str, Handler]]:
         named = {}
         for handler in handlers:
             if not callable(handler):
-                check(handler, next(iter(STACKS)), {})  # which says so in its own words
+                check_target(handler, next(iter(STACKS)), {})  # raises BadHandler with a precise message
             if named.setdefault(name_of(handler), handler) is not handler:
                 raise BadHandler(
                     f"there are two handlers of the name {name_of(handler)!r};"
@@ -121,34 +126,37 @@ def _named(handlers: Handlers) -> dict[str, Handler | Mapping[str, Handler]]:
 
 
 def _serving(handler: Handler | Mapping[str, Handler], stack: Stack) -> Handler | None:
-    """Choose the handler for a stack: that for the stack, or that for its library."""
+    """Choose the handler for a stack: the one under the stack's own name, or else the one for its library."""
     if isinstance(handler, Mapping):
         return handler.get(stack.name, handler.get(stack.distribution))
     return handler
 
 
 def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
-    """Refuse what ``play`` would refuse in every cell."""
-    servers = {name: value for name, value in options.items() if name not in _PLAYS_OWN}
+    """Refuse the arguments that ``play`` would refuse in every cell."""
+    server_options = {name: value for name, value in options.items() if name not in _PLAY_OPTIONS}
     for job in {(job.cell.handler, job.cell.stack): job for job in jobs}.values():
-        check(job.handler, job.cell.stack, servers)
-    defaults = {name: inspect.signature(play).parameters[name].default for name in _PLAYS_OWN}
-    own = defaults | options
-    check_values(own["messages"], own["patience"])
-    check_client(own["client"], dict(own["client_options"] or {}))
+        check_target(job.handler, job.cell.stack, server_options)
+    defaults = {name: inspect.signature(play).parameters[name].default for name in _PLAY_OPTIONS}
+    play_options = defaults | options
+    check_values(*(play_options[name] for name in ("messages", "patience", "clients", "talk")))
+    for job in {job.fault.moment: job for job in jobs if job.fault.moment != "handshake"}.values():
+        check_when(play_options["when"], job.fault)
+    request = make_request(*(play_options[name] for name in ("path", "headers", "subprotocols")))
+    check_client(play_options["client"], dict(play_options["client_options"] or {}), request=request)
 
 
 def check_executor(executor: Executor | None, jobs: Sequence[Job], options: Mapping[str, Any]) -> None:
-    """Refuse what cannot be sent to another process.
+    """Refuse handlers and options that cannot be sent to another process.
 
     Args:
-        executor: where the cells are to be played; None for here.
-        jobs: the cells.
-        options: what every ``play`` gets.
+        executor: the pool that plays the cells; None for the running loop.
+        jobs: the jobs.
+        options: the options for every ``play``.
 
     Raises:
         BadValue: the executor is not a pool of processes, or an option cannot be sent.
-        BadHandler: a handler cannot be imported there.
+        BadHandler: another process cannot import a handler.
     """
     if executor is None:
         return
@@ -159,14 +167,14 @@ def check_executor(executor: Executor | None, jobs: Sequence[Job], options: Mapp
     for job in jobs:
         name = job.cell.handler
         # A notebook has no file that another process could import.
-        homeless = getattr(job.handler, "__module__", None) == "__main__" and not hasattr(
+        not_importable = getattr(job.handler, "__module__", None) == "__main__" and not hasattr(
             sys.modules["__main__"], "__file__"
         )
         try:
             pickle.dumps(job.handler)
         except Exception:
-            homeless = True
-        if homeless:
+            not_importable = True
+        if not_importable:
             raise BadHandler(
                 f"another process cannot import the handler {name!r}; define it in a module, at the top level"
             )

@@ -1,16 +1,17 @@
-"""What came of a matrix."""
+"""The result of a matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError, UnknownName
-from labkit.experiment import Run
+from labkit.experiment.run import Run
 from labkit.faults import Fault
+from labkit.faults.fault import registry
 from labkit.outcome import Cell
-from labkit.servers import Handler, name_of
+from labkit.watch.host import Handler, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,19 +21,36 @@ __all__ = ["Matrix"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Matrix:
-    """What came of handlers, stacks and faults: ``table[handler, stack, fault]`` is the run of one cell.
+    """The results of handlers on stacks against faults: ``table[handler, stack, fault]`` is the run of one cell.
 
-    In a notebook it shows the chart, with a table for screen readers beneath it; printed, the table as text.
+    A notebook displays the chart, and below it a table for screen readers. Printed, a matrix is text.
 
     Attributes:
-        cells: the cells, stack by stack, handler by handler, each with its verdict or the reason why there is none.
-        runs: their runs; None where there is none.
-        handlers: their handlers.
+        cells: the cells, stack by stack and handler by handler. Each has a verdict, or the reason why it has none.
+        runs: the run of each cell; None if it has none.
+        handlers: the handler of each cell; None if only its name is known.
     """
 
     cells: tuple[Cell, ...]
     runs: tuple[Run | None, ...]
-    handlers: tuple[Handler, ...]
+    handlers: tuple[Handler | None, ...]
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Iterable[Run]]) -> Matrix:
+        """Make a matrix from runs that were played one by one.
+
+        Args:
+            runs: the runs of each handler, by the handler's name in the matrix.
+
+        Returns:
+            The matrix; ``+`` adds it to another one.
+        """
+        cells = [(Cell(name, run.on, _family(run), run.fault, run.verdict), run) for name in runs for run in runs[name]]
+        return cls(tuple(cell for cell, _ in cells), tuple(run for _, run in cells), (None,) * len(cells))
+
+    def __add__(self, other: Matrix) -> Matrix:
+        """Return a matrix with the cells of this one, and then the cells of the other."""
+        return Matrix(self.cells + other.cells, self.runs + other.runs, self.handlers + other.handlers)
 
     def __getitem__(self, key: tuple[str | Handler, str, str | Fault]) -> Run:
         """Find the run of a cell.
@@ -45,7 +63,7 @@ class Matrix:
 
         Raises:
             UnknownName: the table has no such handler, stack or fault.
-            LabError: there is no run of this cell: it tells why.
+            LabError: this cell has no run; the message says why.
         """
         if not isinstance(key, tuple) or len(key) != 3:
             raise LabError(f"a cell has three names: table[handler, stack, fault]; this is {key!r}")
@@ -69,12 +87,12 @@ class Matrix:
         return names[0] if names else name_of(handler)
 
     def rows(self) -> list[dict[str, str | int | float | None]]:
-        """List the cells as flat rows, as ``pandas.DataFrame`` or ``polars.DataFrame`` take them.
+        """List the cells as flat rows, for ``pandas.DataFrame`` or ``polars.DataFrame``.
 
         Returns:
-            A dictionary for each cell. A number that there is not is None, a text is ``""``. Where there is no run,
-            the reason says why, and the findings are ``"unknown"``. polars guesses types by the first 100 rows; for
-            more, give it ``infer_schema_length=None``.
+            A dictionary for each cell. A missing number is None, and a missing text is ``""``. If a cell has no run,
+            ``reason`` says why, and the findings are ``"unknown"``. polars infers the types from the first 100 rows;
+            if there are more, pass ``infer_schema_length=None`` to it.
         """
         return [_row(cell) for cell in self.cells]
 
@@ -82,17 +100,17 @@ class Matrix:
         """Draw the chart.
 
         Args:
-            options: those of :func:`labkit.views.chart.chart`, such as ``worst_first=True``.
+            options: options of :func:`labkit.views.chart.view.chart`, such as ``worst_first=True``.
 
         Returns:
-            A matplotlib figure, outside pyplot: nothing is left open.
+            A matplotlib figure, independent of pyplot, so it needs no closing.
         """
-        from labkit.views.chart import chart
+        from labkit.views.chart.view import chart
 
         return chart(self.cells, **options)
 
     def __str__(self) -> str:
-        from labkit.views.chart_words import chart_text
+        from labkit.views.chart.words import chart_text
 
         return chart_text(self.cells)
 
@@ -105,19 +123,25 @@ class Matrix:
         return matrix_bundle(self.cells, include=include, exclude=exclude)
 
 
+def _family(run: Run) -> str:
+    """The family of a run's fault; empty if there was no fault, or one that is not registered here."""
+    fault = registry.get(run.fault.partition("(")[0])
+    return "" if fault is None else fault.family
+
+
 def _only(cells: Iterable[Cell], what: str, name: str) -> list[Cell]:
-    """Keep the cells of a name; a fault is found without its knobs too, if only one of that name is there."""
+    """Keep the cells with a name. For a fault, the name without knobs is enough if only one fault has that name."""
     names = {getattr(cell, what): None for cell in cells}
     if what == "fault" and name not in names:
-        turned = [known for known in names if known.partition("(")[0] == name]
-        name = turned[0] if len(turned) == 1 else name
+        with_knobs = [known for known in names if known.partition("(")[0] == name]
+        name = with_knobs[0] if len(with_knobs) == 1 else name
     if name not in names:
         raise UnknownName(what, name, names)
     return [cell for cell in cells if getattr(cell, what) == name]
 
 
 def _row(cell: Cell) -> dict[str, str | int | float | None]:
-    # Text in every row, also where there is no run: a data frame may guess the type of a column by its first rows.
+    # Each column has one type in all rows, because a data frame may infer the type from the first rows.
     row: dict[str, str | int | float | None] = {
         "handler": cell.handler,
         "stack": cell.stack,
@@ -140,7 +164,10 @@ def _row(cell: Cell) -> dict[str, str | int | float | None]:
         row |= {name: getattr(verdict, name) for name in row if hasattr(verdict, name)}
         row |= {
             "exception": verdict.exception or "",
-            "leaked": "; ".join(verdict.leaked),
-            "complaints": "; ".join(verdict.complaints),
+            **{
+                name: "; ".join(found)
+                for name in ("leaked", "complaints")
+                if (found := getattr(verdict, name)) is not None
+            },
         }
     return row

@@ -1,5 +1,5 @@
-"""Views: what the events of a timeline look like, in a picture, in a terminal and in words.
+"""Views: the events of a timeline as a picture, as text for a terminal, and in words.
 
-Nothing is imported here: matplotlib, which takes half a second, is loaded when a picture is drawn, and not by the
-text, the alternative text or the source. A view reads data; it opens no socket and runs no handler.
+This file imports nothing, because matplotlib takes half a second to load. Only the views that draw a picture load it;
+the text, the alternative text and the source do not. A view reads data; it opens no socket and runs no handler.
 """

@@ -1,4 +1,4 @@
-"""The sequence picture in words, for those who do not see it."""
+"""The sequence picture in words, for readers who cannot see it."""
 
 from __future__ import annotations
 
@@ -6,111 +6,88 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from labkit.timeline import Event, Timeline
-from labkit.views.words import duration, plain, shown, zero
+from labkit.events import Event, WireFault
+from labkit.support.wording import plain
+from labkit.timeline import Timeline
+from labkit.views.words import Numbers, duration, visible, zero
 
 if TYPE_CHECKING:
     from labkit.verdict import Verdict
 
 __all__ = ["alt_text"]
 
-#: Characters; a screen reader reads it all, and cannot skip.
+#: The highest number of characters. A screen reader reads all of them, and its user cannot skip any.
 _LIMIT: Final = 1200
-
-#: (lane, kind) → a clause, with the event's text where it says ``{}``.
-_CLAUSES: Final[dict[tuple[str, str], str]] = {
-    ("client", "connect"): "the client connects",
-    ("client", "open"): "the handshake is complete",
-    ("client", "refused"): "the client is refused: {}",
-    ("client", "send"): "the client sends {}",
-    ("client", "recv"): "the client receives {}",
-    ("client", "close-sent"): "the client sends {}",
-    ("client", "close-received"): "the client receives {}",
-    ("client", "ended"): "for the client: {}",
-    ("client", "error"): "the client fails: {}",
-    ("client", "signal"): "the client's process is sent {}",
-    ("client", "exit"): "the client's {}",
-    ("wire", "link"): "the wire takes the client's connection",
-    ("wire", "handshake"): "the wire sees the handshake",
-    ("wire", "frame"): "the wire passes {} from the {source}",
-    ("wire", "fault"): "the fault strikes: {}",
-    ("wire", "closed"): "the wire's link is closed",
-    ("handler", "start"): "the handler {}",
-    ("handler", "recv"): "the handler receives {}",
-    ("handler", "send"): "the handler sends {}",
-    ("handler", "close"): "the handler calls {}",
-    ("handler", "notice"): "the handler is told: {}",
-    ("handler", "cancelled"): "the handler is {}",
-    ("handler", "print"): "the handler prints '{}'",
-    ("handler", "log"): "the log says: {}",
-    ("handler", "error"): "in the handler {}",
-    ("handler", "note"): "the handler notes: {}",
-    ("handler", "end"): "the handler ends: {}",
-    ("cleanup", "open"): "{} is opened",
-    ("cleanup", "closing"): "{} begins to close",
-    ("cleanup", "closed"): "{} is closed",
-    ("cleanup", "truncated"): "the closing of {} is cut short",
-    ("cleanup", "failed"): "the closing of {} fails",
-    ("loop", "exception"): "the loop reports: {}",
-    ("loop", "leaked"): "left behind: {}",
-}
+#: The highest number of connections of which each gets a summary of its own.
+_FEW: Final = 4
 
 
 def alt_text(timeline: Timeline, verdict: Verdict | None) -> str:
-    """Tell what the sequence picture shows.
+    """Describe the sequence picture in words.
 
-    The verdict comes first, then what led to the fault in one sentence, then what followed, event by event.
+    The verdict comes first. Then one sentence sums up the events before the fault. Then each event from the fault on
+    has a sentence.
 
     Args:
         timeline: the events.
-        verdict: what they prove, or None.
+        verdict: what the events prove, or None.
 
     Returns:
-        Plain sentences, 1200 characters at most; where that is too few, the last one says how many events are left.
+        Plain sentences, 1200 characters at most. If they do not fit, the last one says how many events are left out.
     """
-    events = shown(timeline)
-    began, since = zero(timeline)
-    told = [_short(verdict.sentence, 600)] if verdict is not None else []
-    fault = next((i for i, event in enumerate(events) if (event.lane, event.kind) == ("wire", "fault")), None)
+    events, numbers = visible(timeline), Numbers(timeline)
+    start, origin = zero(timeline)
+    sentences = [_short(verdict.sentence, 600)] if verdict is not None else []
+    fault = next((i for i, event in enumerate(events) if isinstance(event, WireFault)), None)
     if not events:
-        return " ".join([*told, "No events were recorded."])
+        return " ".join([*sentences, "No events were recorded."])
     if fault is not None:
-        told.append(_before(events[:fault], events[fault].at - began, since))
-        events, began = events[fault:], events[fault].at
+        sentences.append(_before(events[:fault], events[fault].at - start, origin, numbers))
+        events, start = events[fault:], events[fault].at
     for n, event in enumerate(events):
         rest = len(events) - n
-        sentence = _sentence(event, event.at - began, fault is not None)
+        sentence = _sentence(event, event.at - start, fault is not None, numbers)
         more = f"{rest} more event{'s' * (rest > 1)}."
-        # Room for this sentence, and for the number of those that may have to go after it.
-        if sum(map(len, told)) + len(told) + len(sentence) + len(more) + 2 > _LIMIT:
-            told.append(more)
+        # There must be space for this sentence, and for the one that counts the events left out.
+        if sum(map(len, sentences)) + len(sentences) + len(sentence) + len(more) + 2 > _LIMIT:
+            sentences.append(more)
             break
-        told.append(sentence)
-    return " ".join(told)
+        sentences.append(sentence)
+    return " ".join(sentences)
 
 
-def _before(events: Sequence[Event], span: float, since: str) -> str:
-    """Sum up what led to the fault."""
+def _before(events: Sequence[Event], span: float, origin: str, numbers: Numbers) -> str:
+    """Sum up the events before the fault."""
+    how_many = f"{len(events)} event{'s' * (len(events) != 1)}"
+    if 1 < len(numbers.clients) <= _FEW:
+        own = {number: [event for event in events if event.connection == number] for number in numbers.clients}
+        parts = [f"on connection {number} {', '.join(_talk(those))}" for number, those in own.items() if _talk(those)]
+    else:
+        parts = _talk(events)
+    account = ": ".join(filter(None, [how_many, ("; " if len(numbers.clients) > 1 else ", ").join(parts)]))
+    return f"Before the fault, in the {duration(span)} since {origin}, {account}."
+
+
+def _talk(events: Sequence[Event]) -> list[str]:
+    """Sum up the messages of each side."""
     counts = Counter((event.lane, event.kind) for event in events)
     parts = []
-    # Of a lane on which nothing was recorded, nothing is known.
+    # A lane without events is left out: nobody may have recorded there, so "sent 0" could be false.
     for lane in [lane for lane in ("client", "handler") if any(event.lane == lane for event in events)]:
         sent, received = counts[lane, "send"], counts[lane, "recv"]
         parts.append(f"the {lane} sent {sent} and received {received} message{'s' * (received != 1)}")
-    how_many = f"{len(events)} event{'s' * (len(events) != 1)}"
-    account = ": ".join(filter(None, [how_many, ", ".join(parts)]))
-    return f"Before the fault, in the {duration(span)} since {since}, {account}."
+    return parts
 
 
-def _sentence(event: Event, at: float, after: bool) -> str:
-    pattern = _CLAUSES.get((event.lane, event.kind), "on the wire: {}" if event.lane == "wire" else "{}")
-    # By hand: a message may hold braces.
-    clause = pattern.replace("{source}", str(event.data.get("source"))).replace("{}", _short(plain(event.text), 120))
+def _sentence(event: Event, at: float, after: bool, numbers: Numbers) -> str:
+    clause = event.clause(_short(plain(event.text), 120)) + numbers.by(event, "the handler of connection ")
+    if (number := numbers.of(event)) is not None:
+        clause = f"on connection {number} {clause}"
     if not after:
         return f"At {duration(at)} {clause}."
     return f"After {duration(at)} {clause}." if at else f"Then {clause}."
 
 
-def _short(text: str, room: int) -> str:
+def _short(text: str, length: int) -> str:
     text = plain(text)
-    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

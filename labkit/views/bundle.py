@@ -1,4 +1,4 @@
-"""A run, or a matrix, in all the forms that a notebook, a terminal or a screen reader takes."""
+"""The MIME bundles of a run, of a matrix and of a strip: for notebooks, terminals and screen readers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.outcome import Cell
+from labkit.strikes import Strike
 from labkit.timeline import Timeline
-from labkit.views.chart_words import chart_html, chart_text
-from labkit.views.mime import chosen
+from labkit.views.chart.words import chart_html, chart_text
+from labkit.views.mime import choose
+from labkit.views.strip.words import strip_html, strip_text
 from labkit.views.text import text
 
 if TYPE_CHECKING:
     from labkit.verdict import Verdict
 
-__all__ = ["matrix_bundle", "mimebundle"]
+__all__ = ["matrix_bundle", "mimebundle", "strip_bundle"]
 
 
 def mimebundle(
@@ -23,26 +25,26 @@ def mimebundle(
     include: Collection[str] | None = None,
     exclude: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Make what ``_repr_mimebundle_`` returns.
+    """Make the MIME bundle of a run, as ``_repr_mimebundle_`` returns it.
 
-    JupyterLab prefers ``text/html``, so the picture is shown once; it is drawn once for both forms, and not at all,
-    nor is matplotlib loaded, where only text is wanted.
+    The picture is drawn once for both ``image/png`` and ``text/html``; JupyterLab displays only the latter. If only
+    text is asked for, nothing is drawn and matplotlib is not loaded.
 
     Args:
         timeline: the events.
-        verdict: what they prove, or None.
-        include: MIME types; all, if None.
-        exclude: MIME types that are not wanted.
+        verdict: what the events prove, or None.
+        include: the MIME types to make; all if None.
+        exclude: the MIME types not to make.
 
     Returns:
         ``text/plain`` with the text timeline, ``image/png`` in base64, and ``text/html`` with one ``<img>``.
     """
-    kinds = chosen(("text/plain", "image/png", "text/html"), include, exclude)
+    kinds = choose(("text/plain", "image/png", "text/html"), include, exclude)
     result: dict[str, Any] = {}
     if "text/plain" in kinds:
         result["text/plain"] = text(timeline, verdict)
     if "image/png" in kinds or "text/html" in kinds:
-        from labkit.views.sequence import sequence
+        from labkit.views.sequence.view import sequence
 
         result |= sequence(timeline, verdict).bundle(kinds)
     return result
@@ -51,25 +53,63 @@ def mimebundle(
 def matrix_bundle(
     cells: Sequence[Cell], include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Make the same of a matrix.
+    """Make the MIME bundle of a matrix.
 
     Args:
         cells: the cells.
-        include: MIME types; all, if None.
-        exclude: MIME types that are not wanted.
+        include: the MIME types to make; all if None.
+        exclude: the MIME types not to make.
 
     Returns:
-        ``text/plain`` with the table as text, ``image/png`` in base64, and ``text/html`` with one ``<img>`` and, folded
-        beneath it, the same as a table.
+        ``text/plain`` with the matrix as text, ``image/png`` in base64, and ``text/html`` with one ``<img>`` and a
+        ``<details>`` element that holds the matrix as a table.
     """
-    kinds = chosen(("text/plain", "image/png", "text/html"), include, exclude)
+    kinds = choose(("text/plain", "image/png", "text/html"), include, exclude)
     result: dict[str, Any] = {}
     if "text/plain" in kinds:
         result["text/plain"] = chart_text(cells)
     if "image/png" in kinds or "text/html" in kinds:
-        from labkit.views.chart import chart
+        from labkit.views.chart.view import chart
 
         result |= chart(cells).bundle(kinds)
     if "text/html" in result:
         result["text/html"] += chart_html(cells)
+    return result
+
+
+def strip_bundle(
+    strikes: Sequence[Strike],
+    first: int,
+    source: str,
+    title: str,
+    notices: Sequence[str],
+    *,
+    include: Collection[str] | None = None,
+    exclude: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Make the MIME bundle of a strip.
+
+    Args:
+        strikes: the moments, in order.
+        first: the number of the source's first line.
+        source: the handler's source.
+        title: what was played.
+        notices: what the strip leaves out or cannot vouch for.
+        include: the MIME types to make; all if None.
+        exclude: the MIME types not to make.
+
+    Returns:
+        ``text/plain`` with the strip as text, ``image/png`` in base64, and ``text/html`` with one ``<img>`` and a
+        ``<details>`` element that holds the strip as a table.
+    """
+    kinds = choose(("text/plain", "image/png", "text/html"), include, exclude)
+    result: dict[str, Any] = {}
+    if "text/plain" in kinds:
+        result["text/plain"] = strip_text(strikes, title, notices)
+    if "image/png" in kinds or "text/html" in kinds:
+        from labkit.views.strip.view import strip
+
+        result |= strip(strikes, first, source, title=title).bundle(kinds)
+    if "text/html" in result:
+        result["text/html"] += strip_html(strikes, title, notices)
     return result

@@ -1,23 +1,23 @@
-"""Which forms of an object a notebook asks for."""
+"""The MIME types that a notebook asks an object for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-__all__ = ["chosen"]
+__all__ = ["choose"]
 
 
-def chosen(
+def choose(
     kinds: Sequence[str], include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> list[str]:
-    """Choose MIME types, as IPython's ``_repr_mimebundle_`` is asked to.
+    """Choose MIME types by the arguments that IPython passes to ``_repr_mimebundle_``.
 
     Args:
-        kinds: what there is.
-        include: what is wanted; all, if None or empty.
-        exclude: what is not wanted.
+        kinds: the MIME types that the object can make.
+        include: the MIME types to make; all if None or empty.
+        exclude: the MIME types not to make.
 
     Returns:
-        What to make, in the order of ``kinds``.
+        The MIME types to make, in the order of ``kinds``.
     """
     return [kind for kind in kinds if (not include or kind in include) and kind not in (exclude or ())]

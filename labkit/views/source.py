@@ -1,24 +1,27 @@
-"""The handler's source, each line with when it first ran."""
+"""The handler's source; each line has the time at which it first ran."""
 
 from __future__ import annotations
 
 import ast
-import html
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from xml.etree.ElementTree import Element
 
-from labkit.timeline import Event, Timeline
-from labkit.views.mime import chosen
-from labkit.views.words import milliseconds, plain, stop_of, zero
+from labkit.events import HandlerLine, HandlerLines, HandlerStart, LoopStop, WireFault
+from labkit.support.wording import plain
+from labkit.timeline import Timeline
+from labkit.views import html
+from labkit.views.mime import choose
+from labkit.views.words import milliseconds, zero
 
 __all__ = ["Line", "Source", "source"]
 
-State = Literal["ran", "after", "stopped", "never", "unreachable", "unknown", "blank"]
+LineState = Literal["ran", "after", "stopped", "never", "unreachable", "unknown", "blank"]
 
-#: Vermilion, as a share of whatever the page's background is; the text keeps the page's own colour.
+#: Vermilion, mixed into the background of the page. The text keeps the colour of the page.
 _ALARM: Final = "background:color-mix(in srgb, #d55e00 22%, transparent)"
-_CELL: Final = "text-align:left;padding:1px 10px;border:0;vertical-align:top"
+_CELL: Final = "padding:1px 10px;border:0"
 
 
 @dataclass(frozen=True)
@@ -26,34 +29,34 @@ class Line:
     """A line of the handler.
 
     Attributes:
-        number: its number in the file or cell.
-        code: its text.
-        state: whether it ran before the fault (``ran``), after it (``after``), only when the lab had ended the
-            experiment (``stopped``), or never; ``unreachable`` if the compiler made no code for a statement; ``blank``
-            if there is nothing to run.
-        at: seconds from the picture's zero to when it first ran, or None.
-        since: seconds from the fault, or None.
+        number: the line's number in the file or cell.
+        code: the line's text.
+        state: when the line first ran. ``ran``: before the fault; ``after``: after the fault; ``stopped``: only after
+            the lab had ended the experiment; ``never``: never; ``unknown``: nobody watched; ``unreachable``: the
+            compiler made no code for this statement; ``blank``: the line holds no statement.
+        at: the time of its first run, in seconds since the picture's zero, or None.
+        since_fault: the same in seconds since the fault, or None.
     """
 
     number: int
     code: str
-    state: State
+    state: LineState
     at: float | None = None
-    since: float | None = None
+    since_fault: float | None = None
 
     @property
     def mark(self) -> str:
-        """A sign for what needs attention; empty for the rest."""
+        """A sign for a line that needs attention; empty for the others."""
         return {"after": "★", "stopped": "✗", "never": "✗", "unreachable": "✗", "unknown": "?"}.get(self.state, "")
 
     @property
     def when(self) -> str:
-        """When it first ran, in words."""
+        """When the line first ran, as text."""
         match self.state:
             case "ran":
                 return milliseconds(self.at or 0.0)
             case "after":
-                return f"{milliseconds(self.at or 0.0)} (+{milliseconds(self.since or 0.0)})"
+                return f"{milliseconds(self.at or 0.0)} (+{milliseconds(self.since_fault or 0.0)})"
             case "stopped":
                 return f"{milliseconds(self.at or 0.0)}, stopped"
             case "never":
@@ -66,23 +69,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Source:
-    """The handler's source; it shows itself in print and in a notebook.
+    """The handler's source; it displays itself in print and in a notebook.
 
     Attributes:
         handler: the handler's name.
-        lines: its lines, in order.
-        since: what happened at zero.
-        note: why something is not known; empty, if all is.
+        lines: the handler's lines, in order.
+        origin: what happened at the zero of the times.
+        reason: why something is unknown; empty if everything is known.
     """
 
     handler: str
     lines: tuple[Line, ...]
-    since: str
-    note: str = ""
+    origin: str
+    reason: str = ""
 
     @property
     def caption(self) -> str:
-        """What the view shows, with a legend of the marks that are in it."""
+        """What the view shows, with a legend of the signs in it."""
         legend = {
             "after": "★ after the fault (+ms since it)",
             "never": "✗ never ran",
@@ -91,16 +94,19 @@ class Source:
         }
         states = {line.state for line in self.lines}
         used = [words for state, words in legend.items() if state in states]
-        return "; ".join([f"{self.handler}: when each line first ran, in ms since {self.since}", *used])
+        return "; ".join([f"{self.handler}: when each line first ran, in ms since {self.origin}", *used])
 
     def __str__(self) -> str:
-        out = [self.caption]
-        if self.note:
-            out.append(self.note)
+        out = [plain(self.caption)]
+        if self.reason:
+            out.append(plain(self.reason))
         digits = max([4, *(len(str(line.number)) for line in self.lines)])
         column = max([9, *(len(line.when) for line in self.lines)])
         out.append(f"{'line':>{digits}}  {'first ran':>{column}}")
-        rows = (f"{line.number:>{digits}}  {line.when:>{column}} {line.mark:1}  {line.code}" for line in self.lines)
+        rows = (
+            f"{line.number:>{digits}}  {line.when:>{column}} {line.mark:1}  {plain(line.code.expandtabs(4))}"
+            for line in self.lines
+        )
         return "\n".join([*out, *map(str.rstrip, rows)])
 
     def __repr__(self) -> str:
@@ -110,18 +116,15 @@ class Source:
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
         makers = {"text/plain": self.__str__, "text/html": self._html}
-        return {kind: makers[kind]() for kind in chosen(tuple(makers), include, exclude)}
+        return {kind: makers[kind]() for kind in choose(tuple(makers), include, exclude)}
 
     def _html(self) -> str:
-        heads = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in ("line", "first ran", "", "code"))
-        rows = "".join(map(_row, self.lines))
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        head = html.row(*(html.cell(name, scope="col", style=_CELL) for name in ("line", "first ran", "", "code")))
         # No colour of text is set, and no solid background: the page's own, light or dark, stay.
-        return (
-            f'{note}<table style="border-collapse:collapse;font-family:monospace">'
-            f'<caption style="caption-side:top;text-align:left;color:inherit">{html.escape(self.caption)}</caption>'
-            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        look = "border-collapse:collapse;font-family:monospace"
+        table = html.table([head], [list(map(_row, self.lines))], caption=self.caption, style=look)
+        reason = [html.element("p", self.reason)] if self.reason else []
+        return html.fragment(*reason, table)
 
 
 def source(timeline: Timeline) -> Source:
@@ -131,59 +134,48 @@ def source(timeline: Timeline) -> Source:
         timeline: the events of one experiment.
 
     Returns:
-        The source. Where nobody watched the lines, each one that can run is ``unknown``, and a note says why.
+        The source. If nobody watched the lines, each line that can run is ``unknown``, and ``reason`` says why.
     """
-    events = list(timeline)
-    start = next((event for event in events if (event.lane, event.kind) == ("handler", "start")), None)
-    name = str(start.data.get("handler", "the handler")) if start else "the handler"
-    began, since = zero(events)
-    accounts = [event for event in events if (event.lane, event.kind) == ("handler", "lines")]
-    if not accounts:
-        return Source(name, (), since, "No account of the handler's lines was recorded.")
-    account = accounts[-1].data
-    notes = []
-    executable: set[int] = set(account.get("executable", ()))
-    first = int(account.get("first", 0))
-    text: str | None = account.get("source")
-    if account.get("tool") is None:
-        notes.append(f"Which lines ran is unknown: {account.get('why') or 'nobody watched them'}.")
+    start, account, fault = timeline.first(HandlerStart), timeline.last(HandlerLines), timeline.first(WireFault)
+    name = start.handler if start else "the handler"
+    start_at, origin = zero(timeline)
+    if account is None:
+        return Source(name, (), origin, "No account of the handler's lines was recorded.")
+    reasons: list[str] = []
+    parts: list[tuple[int, str]] = []
+    executable, first, text = set(account.executable), account.first, account.source
+    if account.tool is None:
+        reasons.append(f"Which lines ran is unknown: {account.why or 'nobody watched them'}.")
     if text is None:
-        notes.append("The source is not at hand; these are the lines that can run.")
+        reasons.append("The source is not at hand; these are the lines that can run.")
         code = dict.fromkeys(sorted(executable), "")
     else:
-        code = {first + n: line for n, line in enumerate(text.splitlines())}
-    ran = _first_runs(events)
-    fault = next((event.at for event in events if (event.lane, event.kind) == ("wire", "fault")), None)
-    stop = stop_of(events)
-    ended = None if stop is None else events[stop].at
-    dead = set() if text is None else _unreachable(text, first, executable)
+        parts = [(first, text), *account.helpers]
+        code = {begin + n: line for begin, part in parts for n, line in enumerate(part.splitlines())}
+    ran: dict[int, float] = {}
+    for event in timeline.all(HandlerLine):
+        ran.setdefault(event.line, event.at)
+    stop = timeline.first(LoopStop)
+    dead = {line for begin, part in parts for line in _unreachable(part, begin, executable)}
 
     def line(number: int) -> Line:
         if number not in executable:
             return Line(number, code[number], "unreachable" if number in dead else "blank")
-        if account.get("tool") is None:
+        if account.tool is None:
             return Line(number, code[number], "unknown")
         if number not in ran:
             return Line(number, code[number], "never")
         at = ran[number]
-        late = ended is not None and at > ended
-        state: State = "stopped" if late else "after" if fault is not None and at >= fault else "ran"
-        return Line(number, code[number], state, at - began, None if fault is None else at - fault)
+        late = stop is not None and at > stop.at
+        state: LineState = "stopped" if late else "after" if fault is not None and at >= fault.at else "ran"
+        return Line(number, code[number], state, at - start_at, None if fault is None else at - fault.at)
 
-    return Source(name, tuple(map(line, code)), since, " ".join(notes))
-
-
-def _first_runs(events: list[Event]) -> dict[int, float]:
-    ran: dict[int, float] = {}
-    for event in events:
-        if (event.lane, event.kind) == ("handler", "line"):
-            ran.setdefault(int(event.data["line"]), event.at)
-    return ran
+    return Source(name, tuple(map(line, sorted(code))), origin, " ".join(reasons))
 
 
 def _unreachable(text: str, first: int, executable: set[int]) -> set[int]:
-    """The lines at which a statement begins that the compiler left out, as it does behind an endless loop."""
-    # A method is indented; put into a block, it can be parsed as it is, the strings in it untouched.
+    """The first lines of the statements that the compiler left out, such as those after an endless loop."""
+    # A method is indented. Inside a block it can be parsed as it is; a dedent would change its multi-line strings.
     indented = text[:1].isspace()
     try:
         tree = ast.parse("if 1:\n" + text if indented else text)
@@ -198,7 +190,7 @@ def _unreachable(text: str, first: int, executable: set[int]) -> set[int]:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.stmt]:
-    """The statements for which there should be code."""
+    """The statements for which the compiler normally makes code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Global | ast.Nonlocal) or not isinstance(node, ast.stmt):
             continue
@@ -209,11 +201,12 @@ def _statements(tree: ast.AST) -> Iterator[ast.stmt]:
         yield node
 
 
-def _row(line: Line) -> str:
-    alarm = f' style="{_ALARM}"' if line.state in ("never", "stopped", "unreachable") else ""
-    cell = f'<td style="{_CELL}">'
-    return (
-        f'<tr{alarm}><th scope="row" style="{_CELL};font-weight:normal">{line.number}</th>{cell}{line.when}</td>'
-        f'{cell}{line.mark}</td><td style="{_CELL};white-space:pre"><code style="background:none;color:inherit">'
-        f"{html.escape(plain(line.code.expandtabs(4)))}</code></td></tr>"
+def _row(line: Line) -> Element:
+    code = html.element("code", line.code.expandtabs(4), style="background:none;color:inherit")
+    return html.row(
+        html.cell(str(line.number), scope="row", style=f"{_CELL};font-weight:normal"),
+        html.cell(line.when, style=_CELL),
+        html.cell(line.mark, style=_CELL),
+        html.cell(code, style=f"{_CELL};white-space:pre"),
+        style=_ALARM if line.state in {"never", "stopped", "unreachable"} else "",
     )

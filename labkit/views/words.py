@@ -1,38 +1,44 @@
-"""What the views say of an event: its name, its shape, and whether it is a failure.
-
-Shapes, times and labels are decided here, once, so that the picture, the text and the words tell the same story.
-"""
+"""What all views have in common: how they write times and texts, and which events they show."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from labkit.errors import UnknownName
-from labkit.timeline import LANES, Event, Lane, Timeline
+from labkit.events import (
+    LANES,
+    ClientConnect,
+    ClientStranger,
+    Event,
+    HandlerBlocked,
+    HandlerLine,
+    HandlerNotice,
+    Lane,
+    LoopBlocked,
+    LoopStop,
+    Shape,
+)
+from labkit.timeline import Timeline
 
 __all__ = [
     "IDLE",
     "SIGNS",
-    "Shape",
+    "Numbers",
     "duration",
     "failed",
-    "label",
     "milliseconds",
-    "plain",
-    "shape",
-    "shown",
+    "pause",
+    "ranges",
     "stop_of",
+    "visible",
     "zero",
 ]
 
-Shape = Literal["begin", "send", "receive", "close", "frame", "end", "break", "lost", "fault", "notice", "say"]
-
-#: A pause of so many seconds is folded.
+#: The shortest pause that is folded, in seconds.
 IDLE: Final = 0.04
 
-#: How each shape looks in a text.
+#: The sign of each shape in a text.
 SIGNS: Final[dict[Shape, str]] = {
     "begin": "●",
     "send": "▲",
@@ -47,196 +53,126 @@ SIGNS: Final[dict[Shape, str]] = {
     "say": "·",
 }
 
-_SHAPES: Final[dict[str, Shape]] = {
-    "connect": "begin",
-    "open": "begin",
-    "refused": "break",
-    "send": "send",
-    "recv": "receive",
-    "close-sent": "close",
-    "close-received": "close",
-    "error": "break",
-    "link": "begin",
-    "handshake": "begin",
-    "frame": "frame",
-    "fault": "fault",
-    "fin": "end",
-    "reset": "break",
-    "lost": "lost",
-    "start": "begin",
-    "close": "close",
-    "notice": "notice",
-    "cancelled": "break",
-    "end": "end",
-    "ended": "end",
-    "exit": "end",
-    "closing": "close",
-    "closed": "end",
-    "truncated": "break",
-    "failed": "break",
-    "exception": "break",
-    "stop": "end",
-    "leaked": "break",
-}
 
-#: What is a failure wherever it stands; the rest of the rule is in `failed`.
-_FAILURES: Final = {"refused", "error", "fault", "reset", "lost", "truncated", "failed", "exception", "leaked"}
+class Numbers:
+    """How a view names the connections, where there are several; where there is but one, it names none.
 
-#: From `logging`: the level from which a log record tells of a failure.
-_ERROR: Final = 40
+    Args:
+        events: all events of the view.
+
+    Attributes:
+        several: whether there are several connections.
+        strangers: the numbers of those that are no clients of the lab.
+        clients: the numbers of the others, in order.
+        width: the length of the longest number with a blank before it; 0 where none is named.
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        connections: set[int] = set()
+        self.strangers: set[int] = set()
+        self._by_served: dict[int, int] = {}
+        for event in events:
+            if event.connection is not None:
+                connections.add(event.connection)
+                if event.served is not None:
+                    self._by_served[event.served] = event.connection
+                if isinstance(event, ClientStranger):
+                    self.strangers.add(event.connection)
+        self.clients = sorted(connections - self.strangers)
+        self.several = len(connections) > 1
+        self.width = 1 + len(str(max(connections))) if self.several else 0
+
+    def of(self, event: Event) -> int | None:
+        """Return the number of an event's connection, if a view has to name it."""
+        return event.connection if self.several else None
+
+    def by(self, event: Event, of: str) -> str:
+        """Say whose handler has done what an event tells, if it is that of another connection.
+
+        Args:
+            event: the event.
+            of: what to call that handler, before its number.
+
+        Returns:
+            Words to put behind the event's own, such as ``", by handler 2"``; or ``""``.
+        """
+        by = getattr(event, "by", None)
+        number = self._by_served.get(by) if self.several and isinstance(by, int) else None
+        if number is None:
+            return ""
+        return f", {'told to' if isinstance(event, HandlerNotice) else 'by'} {of}{number}"
 
 
 def failed(event: Event, *, stopped: bool = False) -> bool:
-    """Tell whether an event is a fault or a failure, which is what vermilion stands for.
+    """Say whether an event counts as a fault or a failure. Pictures show these in vermilion.
 
     Args:
         event: the event.
-        stopped: whether the lab had ended the experiment by then; what it breaks itself is no failure.
+        stopped: whether the lab had already ended the experiment. What the lab itself breaks then is no failure.
 
     Returns:
-        Whether it is one.
+        Whether it counts as one.
     """
-    if stopped:
-        return event.lane == "loop" and event.kind in _FAILURES
-    data = event.data
-    match event.kind:
-        case "ended":
-            return data.get("how") in {"reset", "error", "aborted"}
-        case "exit":
-            return data.get("status") != 0
-        case "cancelled":
-            return data.get("by") != "the lab"
-        case "end":
-            return data.get("ending") in {"raised", "cancelled"}
-        case "log":
-            return int(data.get("levelno", 0)) >= _ERROR
-        case kind:
-            return kind in _FAILURES
-
-
-def shape(event: Event) -> Shape:
-    """Tell the shape of an event's mark: it says the kind.
-
-    Args:
-        event: the event.
-
-    Returns:
-        The shape's name.
-    """
-    if event.kind == "frame" and event.data.get("opcode") == "CLOSE":
-        return "close"
-    if event.kind in {"end", "ended", "exit"} and failed(event):
-        return "break"
-    return _SHAPES.get(event.kind, "say")
-
-
-def label(event: Event) -> str:
-    """Put an event into a few words; the lane is said by where they stand.
-
-    Args:
-        event: the event.
-
-    Returns:
-        One line of text.
-    """
-    text = plain(event.text)
-    match event.lane, event.kind:
-        case "client", "connect" | "open":
-            return event.kind
-        case "client", "close-sent":
-            return f"send {text}"
-        case "client", "close-received":
-            return f"recv {text}"
-        case "client", "ended":
-            how = event.data.get("how")
-            short = {"fin": "ended: FIN", "reset": "ended: reset", "closed": "ended", "still-open": "stopped"}
-            return short.get(str(how), _short(text.replace("connection ended", "ended", 1)))
-        case "handler", "notice":
-            return text.removeprefix(f"{event.data.get('how')}: ")
-        case "wire", "frame":
-            return f"{'→' if event.data.get('source') == 'client' else '←'} {text}"
-        case "wire", "fault":
-            return f"fault: {event.data.get('fault', text)}"  # its knobs are in the title
-        case _, "error":
-            return _short(text)
-        case _, "print":
-            return f"print '{text}'"
-        case "cleanup", kind:
-            return f"{text}: {kind}"
-        case _, "line":
-            return f"line {event.data.get('line')}: {text}"
-        case _, "send" | "recv" | "note" | "refused" | "leaked" as kind:
-            return f"{kind}{'' if kind in {'send', 'recv'} else ':'} {text}"
-        case _:
-            return text or event.kind
-
-
-def _short(text: str) -> str:
-    """Leave out the modules before the names of exceptions."""
-    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
-
-
-def plain(text: str) -> str:
-    """Make a text of one line, without characters that a terminal or a font would act on.
-
-    Args:
-        text: any text.
-
-    Returns:
-        The same with white space as blanks, and what cannot be printed as a backslash escape.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for c in text
-    )
+    return event.failed and not (stopped and event.lane != "loop")
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a time on the axis.
+    """Write a time for the time axis.
 
     Args:
-        seconds: the time.
+        seconds: the time in seconds.
 
     Returns:
-        Milliseconds with one decimal, such as ``1,500.3``.
+        The time in milliseconds with one decimal, such as ``1,500.3``.
     """
     return f"{round(seconds * 1000, 1) + 0.0:,.1f}"
 
 
 def duration(seconds: float) -> str:
-    """Write a span of time.
+    """Write the length of a time.
 
     Args:
-        seconds: the span.
+        seconds: the length in seconds.
 
     Returns:
-        Such as ``0.4 ms``, ``950 ms`` or ``2.0 s``.
+        A text such as ``0.4 ms``, ``950 ms`` or ``2.0 s``.
     """
     return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds * 1000:.{1 if seconds < IDLE else 0}f} ms"
 
 
+def pause(last: Event, seconds: float) -> str:
+    """Write what a pause is: its length, and whether the loop was blocked or nothing happened.
+
+    Args:
+        last: the event before the pause.
+        seconds: the length of the pause.
+
+    Returns:
+        A text such as ``"950 ms idle"`` or ``"300 ms blocked"``.
+    """
+    return f"{duration(seconds)} {'blocked' if isinstance(last, HandlerBlocked | LoopBlocked) else 'idle'}"
+
+
 def zero(events: Iterable[Event]) -> tuple[float, str]:
-    """Find the time from which a view counts.
+    """Find the zero of a view's time axis.
 
     Args:
         events: the events, in order.
 
     Returns:
-        The seconds to take off each event's time, and what then happened: ``"connect"`` or ``"the start"``.
+        The time of the zero in seconds, and what happened then: ``"connect"`` or ``"the start"``.
     """
     first: float | None = None
     for event in events:
-        if (event.lane, event.kind) == ("client", "connect"):
+        if isinstance(event, ClientConnect):
             return event.at, "connect"
-        if first is None and event.kind != "lines":
+        if first is None and not event.about.hidden:
             first = event.at
     return first or 0.0, "the start"
 
 
 def stop_of(events: Iterable[Event]) -> int | None:
-    """Find where the lab ended the experiment.
+    """Find the event in which the lab ended the experiment.
 
     Args:
         events: the events, in order.
@@ -244,19 +180,37 @@ def stop_of(events: Iterable[Event]) -> int | None:
     Returns:
         The index of the ``stop`` event; None if there is none.
     """
-    return next((i for i, event in enumerate(events) if (event.lane, event.kind) == ("loop", "stop")), None)
+    return next((i for i, event in enumerate(events) if isinstance(event, LoopStop)), None)
 
 
-def shown(timeline: Timeline, lanes: Collection[Any] | None = None, *, lines: bool = False) -> list[Event]:
+def ranges(numbers: Iterable[int]) -> str:
+    """Write numbers, such as ``1-3, 5``.
+
+    Args:
+        numbers: the numbers.
+
+    Returns:
+        The text, in which three or more that follow each other are a range.
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def visible(timeline: Timeline, lanes: Collection[Any] | None = None, *, lines: bool = False) -> list[Event]:
     """Choose the events that a view shows.
 
     Args:
         timeline: all events.
-        lanes: the lanes to show; all, if None.
-        lines: whether the lines of the handler are events too.
+        lanes: the lanes to show; all if None.
+        lines: whether to show an event for each line of the handler too.
 
     Returns:
-        The events, in order. The ``lines`` event is an account for the source view, and never among them.
+        The events, in order, without those of hidden kinds.
 
     Raises:
         UnknownName: there is no such lane.
@@ -264,6 +218,9 @@ def shown(timeline: Timeline, lanes: Collection[Any] | None = None, *, lines: bo
     for lane in lanes or ():
         if lane not in LANES:
             raise UnknownName("lane", lane, LANES)
-    hidden = {"lines"} if lines else {"lines", "line"}
     wanted: Collection[Lane] = LANES if lanes is None else lanes
-    return [event for event in timeline if event.lane in wanted and event.kind not in hidden]
+    return [
+        event
+        for event in timeline
+        if event.lane in wanted and not event.about.hidden and (lines or not isinstance(event, HandlerLine))
+    ]

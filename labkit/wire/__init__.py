@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from labkit.wire.breaking import Breaker, SomeLinks
 from labkit.wire.link import Link
-from labkit.wire.relay import Wire
+from labkit.wire.relay import Relay
 
-__all__ = ["Link", "Wire"]
+__all__ = ["Breaker", "Link", "Relay", "SomeLinks"]

@@ -11,8 +11,8 @@ import pytest
 
 import labkit
 from labkit.clients import make_client
-from labkit.clock import scaled
 from labkit.errors import BadOption, UnknownName
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
 from tests import handlers
 

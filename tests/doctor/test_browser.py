@@ -15,12 +15,12 @@ import pytest
 from aiohttp import web
 
 from labkit.doctor.browser import watch_a_page, watch_this_page
-from labkit.doctor.report import Finding
+from labkit.doctor.report import Diagnosis
 
 Visit = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 
 
-async def visited(visit: Visit) -> Finding:
+async def visited(visit: Visit) -> Diagnosis:
     """What the doctor finds when something other than a browser opens its page."""
     visits = []
 
@@ -50,7 +50,9 @@ async def test_a_page_whose_websocket_works() -> None:
             assert await ws.receive_str() == "echo 0.5"
             await ws.close(code=1000, message=b"Netscape/4.0")
 
-    assert await visited(visit) == Finding("browser", "ok", "a text went to and fro over its WebSocket (Netscape/4.0)")
+    assert await visited(visit) == Diagnosis(
+        "browser", "ok", "a text went to and fro over its WebSocket (Netscape/4.0)"
+    )
 
 
 async def test_a_page_that_got_another_text() -> None:
@@ -117,7 +119,7 @@ async def test_a_real_browser(browser_program: str, tmp_path: Path) -> None:
         await process.wait()
 
 
-async def asked(answer: web.Response, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finding:
+async def asked(answer: web.Response, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnosis:
     """What the doctor finds in a kernel whose Jupyter server answers so."""
 
     async def kernel(request: web.Request) -> web.Response:

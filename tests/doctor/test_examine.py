@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from labkit.doctor import Finding, Report, examine
+from labkit.doctor import Diagnosis, Examination, examine
 
 
-async def find(name: str) -> Finding:
+async def find(name: str) -> Diagnosis:
     """The finding of this name, of an examination made now."""
     return next(finding for finding in (await examine()).findings if finding.name == name)
 
@@ -59,7 +59,7 @@ async def test_a_websocket_that_cannot_be_served(monkeypatch: pytest.MonkeyPatch
     assert "Cannot assign requested address" in finding.found
 
 
-@pytest.mark.parametrize(("version", "status"), [("13.0", "bad"), ("14.0", "ok")])
+@pytest.mark.parametrize(("version", "status"), [("14.0", "bad"), ("15.0", "ok")])
 async def test_a_package_of_the_wrong_version(monkeypatch: pytest.MonkeyPatch, version: str, status: str) -> None:
     """The installed versions are held against what labkit asks for."""
     real = metadata.version
@@ -97,7 +97,9 @@ async def test_a_time_scale_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -
     assert "LABKIT_TIME_SCALE is 'slow'" in repr(report)
 
 
-SICK = Report((Finding("Python", "ok", "3.12"), Finding("loopback", "bad", "<no> & never", "Ask the firewall.")))
+SICK = Examination(
+    (Diagnosis("Python", "ok", "3.12"), Diagnosis("loopback", "bad", "<no> & never", "Ask the firewall."))
+)
 
 
 def test_the_text_says_what_to_mend() -> None:

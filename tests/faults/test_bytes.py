@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.frames import Frame
 from websockets.server import ServerProtocol
 
 import labkit
-from labkit.client import Client
-from labkit.clock import scaled
-from labkit.faults import Scene
+from labkit.clients.own import OwnClient
+from labkit.faults.fault import Scene
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
+from labkit.wire import Relay
+from tests.segments import needs_tcp_info, segments
 
 
 class Peer(asyncio.Protocol):
@@ -29,8 +31,7 @@ class Peer(asyncio.Protocol):
         self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self.shaken:
@@ -66,12 +67,18 @@ class Peer(asyncio.Protocol):
         return found
 
 
-#: The server here is a raw socket; the faults of these families ask nothing of it.
-NO_SERVER: Any = None
+class RawServer:
+    """The server here is a raw socket; the faults of these families ask nothing else of it."""
+
+    def narrow(self) -> None:
+        """Its buffers stay as they are."""
+
+
+RAW_SERVER: Any = RawServer()
 
 
 @asynccontextmanager
-async def strike(fault: labkit.Fault) -> AsyncIterator[tuple[Peer, Client, Scene]]:
+async def strike(fault: labkit.Fault, *messages: str) -> AsyncIterator[tuple[Peer, OwnClient, Scene]]:
     """A client connects to a raw server through a wire, and the fault strikes."""
     loop = asyncio.get_running_loop()
     peers: list[Peer] = []
@@ -83,16 +90,19 @@ async def strike(fault: labkit.Fault) -> AsyncIterator[tuple[Peer, Client, Scene
     listener = await loop.create_server(accept, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     timeline = Timeline()
-    async with labkit.Wire(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
-        client = Client(wire.url, timeline)
+    async with Relay(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
+        client = OwnClient(wire.url, timeline)
         assert await client.connect()
-        scene = Scene(wire, client, NO_SERVER, timeline, scaled(5))
-        assert await fault.due(scene)
-        await fault.strike(scene)
-        yield peers[0], client, scene
-        peers[0].transport.abort()
-        await client.stop()
-    listener.close()
+        scene = Scene(wire, client, RAW_SERVER, timeline, scaled(5), messages)
+        try:
+            async with asyncio.timeout(scaled(20)):  # a fault that does nothing fails its test, and does not hang it
+                assert await fault.due(scene)
+                await fault.strike(scene)
+                yield peers[0], client, scene
+        finally:
+            peers[0].transport.abort()
+            await client.stop()
+            listener.close()
     await listener.wait_closed()
 
 
@@ -123,11 +133,38 @@ async def test_a_close_frame(fault: labkit.Fault, payload: bytes) -> None:
         assert not peer.end.done()
 
 
+@needs_tcp_info
+async def test_close_at_once() -> None:
+    """The last message once more and a Close, in one segment behind that of the handshake; no FIN."""
+    async with strike(labkit.CloseAtOnce(), "first", "last") as (peer, client, scene):
+        await got(peer, 6 + len("last") + 6 + 2)
+        assert [(frame.opcode, frame.data) for frame in peer.frames()] == [(1, b"last"), (8, b"\x03\xe8")]
+        from_client = scene.wire.links[0].client.transport  # the wire alone could make one segment of two
+        assert from_client is not None
+        assert (segments(from_client), segments(peer.transport)) == (2, 2)
+        assert not peer.end.done()
+    assert [event.text for event in client.timeline.select("client", "send", "close-sent")] == ["'last'", "Close 1000"]
+
+
+async def test_closed_tab() -> None:
+    """A Close and FIN, before the server has said a word; what it says then is answered with RST."""
+    async with strike(labkit.ClosedTab()) as (peer, client, scene):
+        assert await peer.end == "FIN"
+        assert [(frame.opcode, frame.data) for frame in peer.frames()] == [(8, b"\x03\xe9")]
+        await client.ended()
+        peer.transport.write(b"\x88\x02\x03\xe9")
+        assert await scene.timeline.until(lambda event: event.text == "RST from the client", scaled(5))
+    told = client.timeline.select("client", "close-sent", "close-received", "ended")
+    assert [event.text for event in told] == ["Close 1001", "connection closed"]
+
+
 async def test_close_then_reset() -> None:
-    """A Close, and a RST right behind it."""
-    async with strike(labkit.CloseThenReset()) as (peer, _, _):
+    """A Close, and a RST right behind it: the client does not wait for an answer, which never comes here."""
+    async with strike(labkit.CloseThenReset()) as (peer, _, scene):
         assert await peer.end == "RST"
         assert [frame.opcode for frame in peer.frames()] == [8]
+        [sent], [reset, *_] = scene.timeline.select("client", "close-sent"), scene.timeline.select("wire", "reset")
+        assert reset.at - sent.at < scene.patience
 
 
 async def test_fin() -> None:
@@ -176,6 +213,14 @@ async def test_truncated_frame(then: str, end: str) -> None:
         assert await peer.end == end
         assert peer.got[:2] == bytes([0x81, 0x80 | 100])
         assert len(peer.got) == 2 + 4 + 10
+
+
+async def test_truncated_frame_with_a_long_header() -> None:
+    """From 126 bytes on the length takes two bytes more; as many bytes of the payload are sent as for a short one."""
+    async with strike(labkit.TruncatedFrame(announced=1000, sent=20)) as (peer, _, _):
+        assert await peer.end == "FIN"
+        assert peer.got[:4] == bytes([0x81, 0x80 | 126]) + (1000).to_bytes(2, "big")
+        assert len(peer.got) == 2 + 2 + 4 + 20
 
 
 async def test_ignore_close() -> None:

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 
 import labkit
-from labkit.clock import scaled
-from labkit.faults import Scene
+from labkit.events import WireLost
+from labkit.faults.fault import Scene
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
-from tests.faults.test_bytes import NO_SERVER, got, strike
+from labkit.wire import Relay
+from tests import handlers
+from tests.faults.test_bytes import got, strike
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\n\r\n"
 
@@ -49,8 +52,24 @@ async def test_a_blackhole_swallows_a_direction(direction: Any, up: bool, down: 
         assert sources == ["client"] * (not up) + ["server"] * (not down)
 
 
+def sent_after_the_fault(run: labkit.Run) -> list[str]:
+    [struck] = run.timeline.select("wire", "fault")
+    return [event.text for event in run.timeline.select("client", "send") if event.at > struck.at]
+
+
 def nth(scene: Scene, event: Any) -> int:
     return scene.timeline.select("wire", "lost").index(event)
+
+
+async def test_a_blackhole_has_something_to_swallow() -> None:
+    """The client sends its messages once more, and none of them arrives."""
+    async with strike(labkit.Blackhole(), "first", "last") as (peer, _, scene):
+        client = 6 + len("first") + 6 + len("last")
+        assert await scene.timeline.until(
+            lambda _: sum(e.length for e in scene.timeline.all(WireLost)) == client, scaled(5)
+        )
+        assert [event.text for event in scene.timeline.select("client", "send")] == ["'first'", "'last'"]
+        assert peer.got == b""
 
 
 async def test_a_blackhole_swallows_fin_and_reset() -> None:
@@ -58,9 +77,9 @@ async def test_a_blackhole_swallows_fin_and_reset() -> None:
     async with strike(labkit.Blackhole()) as (peer, client, scene):
         peer.transport.write_eof()
         assert await scene.timeline.until(lambda event: event.text == "FIN from the server withheld", scaled(5))
-        assert client._transport is not None
-        client._transport.get_extra_info("socket").setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER of zero
-        client._transport.abort()
+        assert client.transport is not None
+        client.transport.get_extra_info("socket").setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER of zero
+        client.transport.abort()
         assert await scene.timeline.until(lambda event: event.text == "RST from the client withheld", scaled(5))
         assert not peer.end.done()
         peer.transport.abort()
@@ -68,22 +87,38 @@ async def test_a_blackhole_swallows_fin_and_reset() -> None:
 
 async def test_nobody_acknowledges_what_a_blackhole_swallows() -> None:
     """As with a real one the sender's buffer fills up and stays full; what the wire takes is bounded."""
+    size = 32 << 20
+
     async with strike(labkit.Blackhole()) as (peer, _, scene):
-        peer.transport.write(bytes(32 << 20))
 
-        async def drained() -> None:
-            while peer.transport.get_write_buffer_size():  # noqa: ASYNC110 - a raw transport tells nobody
-                await asyncio.sleep(0.001)
+        def taken() -> int:
+            return sum(event.length for event in scene.timeline.all(WireLost))
 
-        with pytest.raises(TimeoutError):  # of nothing there is no event
-            await asyncio.wait_for(drained(), scaled(0.3))
-        assert 0 < sum(event.data["length"] for event in scene.timeline.select("wire", "lost")) < 1 << 20
+        peer.transport.write(b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size))  # one frame: quick to decode
+        assert await scene.timeline.until(lambda _: taken() > 64 << 10, scaled(5))
+        # In each turn of the loop a wire that went on would take 64 KiB more.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert taken() <= 128 << 10
+        assert peer.transport.get_write_buffer_size() > 0
+
+
+async def test_a_stalled_reader_whose_connection_ends_sends_nothing_more() -> None:
+    """The server drops the connection at the first message of the fault, so the client does not go on."""
+
+    async def drops(websocket: Any) -> None:
+        await websocket.send(await websocket.recv())
+        await websocket.recv()
+        websocket.transport.abort()
+
+    run = await labkit.play(drops, on="websockets", fault="stalled-reader")
+    assert 1 <= len(sent_after_the_fault(run)) <= 3
 
 
 async def test_a_stalled_reader_closes_its_window() -> None:
-    """What the server sends piles up until its writes stop; the client has gone on sending."""
+    """What the server sends piles up until its writes stop; the client sends nothing of its own accord."""
     async with strike(labkit.StalledReader()) as (peer, _, scene):
-        assert len(scene.timeline.select("client", "send")) == 40  # this server reads all the time
+        assert scene.timeline.select("client", "send") == []  # it had no message before the fault
         stopped = asyncio.Event()
         protocol: Any = peer
         protocol.pause_writing = stopped.set
@@ -124,7 +159,7 @@ async def test_a_chatty_connection_is_spared(talker: str) -> None:
         assert await due
         due = asyncio.ensure_future(fault.due(scene))
         await asyncio.sleep(0)
-        scene.timeline.record("handler", "end", "returned")
+        scene.timeline.record("handler", "end", "returned", {"ending": "returned", "call": 1})
         assert not await due
 
 
@@ -143,6 +178,45 @@ async def test_a_slow_link_delays_and_keeps_the_order(direction: Any, slow: str)
             assert await receiver.read() == b"one two three"
             took = asyncio.get_running_loop().time() - began
             assert (took >= scaled(0.1) * 0.99) is (slow in {way, "both"})
+
+
+async def test_over_a_slow_link_the_client_waits_for_each_answer() -> None:
+    """It sends its messages once more, one after the other, each when the answer to the one before is there."""
+    fault = labkit.SlowLink(delay=0.01)
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault=fault, messages=("a", "b"), patience=0.3)
+    [struck] = run.timeline.select("wire", "fault")
+    talk = [(e.kind, e.text) for e in run.timeline.select("client", "send", "recv") if e.at > struck.at]
+    assert talk == [("send", "'a'"), ("recv", "'a'"), ("send", "'b'"), ("recv", "'b'")]
+
+
+async def test_over_a_slow_link_a_client_whose_connection_ends_sends_nothing_more() -> None:
+    """The first of its two messages is answered with the end of the connection."""
+
+    async def returns(websocket: Any) -> None:
+        for _ in range(2):
+            await websocket.send(await websocket.recv())
+        await websocket.recv()
+
+    fault = labkit.SlowLink(delay=0.01)
+    run = await labkit.play(returns, on="websockets", fault=fault, messages=("a", "b"))
+    assert sent_after_the_fault(run) == ["'a'"]
+
+
+async def test_the_waits_of_a_fault_are_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With LABKIT_TIME_SCALE=3, an idle timeout and a delay of 50 ms are 150 ms."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", "3")
+    loop = asyncio.get_running_loop()
+    async with connected() as (client, peer, scene):
+        client.write(b"x")
+        assert await peer.read(1) == b"x"
+        began = loop.time()
+        assert await labkit.IdleTimeout(seconds=0.05).due(scene)
+        assert loop.time() - began >= 0.15 * 0.9
+        await labkit.SlowLink(delay=0.05).strike(scene)
+        began = loop.time()
+        client.write(b"y")
+        assert await peer.read(1) == b"y"
+        assert loop.time() - began >= 0.15 * 0.99
 
 
 async def test_a_slow_link_keeps_to_its_rate() -> None:
@@ -168,6 +242,7 @@ async def test_a_slow_link_keeps_to_its_rate() -> None:
     ("fault", "first", "second", "length"),
     [
         (labkit.BadOpcode(), 0x83, 0x80 | 13, 6 + 13),
+        (labkit.BadOpcode(opcode=0xC), 0x8C, 0x80 | 13, 6 + 13),
         (labkit.BadOpcode(opcode=0xF), 0x8F, 0x80 | 13, 6 + 13),
         (labkit.BadUtf8(), 0x81, 0x80 | 4, 6 + 4),
         (labkit.TooBig(), 0x82, 0x80 | 127, 14 + 16 * 1024),
@@ -205,9 +280,9 @@ async def knock(fault: labkit.Fault) -> AsyncIterator[tuple[asyncio.StreamReader
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     timeline = Timeline()
-    async with labkit.Wire(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
+    async with Relay(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
         nobody: Any = None
-        await fault.strike(Scene(wire, nobody, NO_SERVER, timeline, scaled(5)))
+        await fault.strike(Scene(wire, nobody, nobody, timeline, scaled(5)))
         parts = urlsplit(wire.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(REQUEST[:20])
@@ -279,13 +354,28 @@ async def connected() -> AsyncIterator[tuple[End, End, Scene]]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     timeline = Timeline()
-    async with labkit.Wire(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
+    async with Relay(f"ws://127.0.0.1:{port}/", timeline=timeline) as wire:
         parts = urlsplit(wire.url)
         client = End(*await asyncio.open_connection(parts.hostname, parts.port))
         peer = await arrived.get()
         nobody: Any = None
-        yield client, peer, Scene(wire, nobody, NO_SERVER, timeline, scaled(5))
+        yield client, peer, Scene(wire, nobody, nobody, timeline, scaled(5))
         client.writer.close()
         peer.writer.close()
     server.close()
     await server.wait_closed()
+
+
+# --- whom a fault needs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", labkit.FAULTS.values(), ids=str)
+async def test_a_fault_needs_no_more_than_it_says(fault: labkit.Fault) -> None:
+    """Here are a wire and two raw sockets: that will do for those that need the wire alone, and for no other."""
+    async with connected() as (_, _, scene):
+        assert await fault.due(scene)
+        if fault.needs == "wire":
+            await fault.strike(scene)
+        else:
+            with pytest.raises((AttributeError, AssertionError)):
+                await fault.strike(scene)

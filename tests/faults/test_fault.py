@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+from types import new_class
 from typing import Any
 
 import pytest
 
 import labkit
 from labkit.errors import BadValue, UnknownName
-from labkit.faults import FAMILIES, find_fault
-
-FAMILIES_OF_DESIGN = {
-    "closing": ["close", "going-away", "no-code", "close-then-reset", "ignore-close"],
-    "transport": ["fin", "half-close", "reset", "truncated-frame"],
-    "silence": ["blackhole", "stalled-reader", "frozen-process"],
-    "process": ["sigint", "sigkill"],
-    "protocol": ["bad-opcode", "bad-utf8", "too-big", "unmasked-frame"],
-    "middlebox": ["idle-timeout", "slow-link"],
-    "server": ["shutdown", "handler-error", "blocked-loop", "second-cancel"],
-    "handshake": ["handshake-cut", "handshake-hang", "handshake-refused"],
-}
+from labkit.faults.fault import Scene, find_fault, registry
 
 
-def test_the_families_are_whole() -> None:
-    """The registry holds each fault of its families, by the name that people use."""
-    found: dict[str, list[str]] = {}
+def test_a_fault_is_found_under_its_name() -> None:
+    """And so is its class, which says all that the lab knows of it."""
     for name, fault in labkit.FAULTS.items():
         assert fault.name == name
-        found.setdefault(fault.family, []).append(name)
-    assert {family: sorted(names) for family, names in found.items()} == {
-        family: sorted(names) for family, names in FAMILIES_OF_DESIGN.items()
-    }
-    assert list(found) == list(FAMILIES) == list(FAMILIES_OF_DESIGN)
+        assert type(fault) is registry[name]
+
+
+async def strike(_: labkit.Fault, __: Scene) -> None:
+    """Nothing happens."""
+
+
+def knowing(**known: str) -> type[labkit.Fault]:
+    """A fault of which this much is known."""
+    body = {"strike": strike, **known}
+    return new_class("Odd", (labkit.Fault,), {"name": "odd", "family": "closing"}, lambda space: space.update(body))
+
+
+KNOWN = {"happened": "something odd happened", "ends": "nothing", "demands": "stay"}
+
+
+@pytest.mark.parametrize(
+    ("known", "sentence"),
+    [
+        (KNOWN | {"happened": None}, "'odd' has to say what happened, as in: happened = 'the client vanished'"),
+        (KNOWN | {"happened": 3}, "'odd' has to say what happened"),
+        (KNOWN | {"ends": None}, "'odd' has to say ends = 'connection' or 'handler' or 'handshake' or 'server' or"),
+        (KNOWN | {"ends": "it"}, "'odd' has to say ends = 'connection' or"),
+        (
+            KNOWN | {"demands": None},
+            "'odd' has to say demands = 'end' or 'end or raise' or 'end or stay' or 'answer' or",
+        ),
+        (KNOWN | {"needs": "luck"}, "'odd' has to say needs = 'wire' or 'client' or 'own client' or 'own process' or"),
+        (KNOWN | {"moment": "noon"}, "'odd' has to say moment = 'handshake' or 'talk'"),
+    ],
+)
+def test_a_fault_that_does_not_say_what_the_lab_needs_is_refused(known: dict[str, Any], sentence: str) -> None:
+    """When its class is made, so that nobody forgets it in one of the places that ask."""
+    with pytest.raises(TypeError, match=sentence):
+        knowing(**{key: value for key, value in known.items() if value is not None})
+    assert "odd" not in registry
+
+
+def test_a_fault_of_ones_own_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says what the lab needs is as good as the lab's own."""
+    monkeypatch.setattr("labkit.faults.fault.registry", dict(registry))
+    assert isinstance(find_fault("odd") if knowing(**KNOWN) else None, labkit.Fault)
 
 
 @pytest.mark.parametrize("fault", labkit.FAULTS.values(), ids=str)
@@ -149,15 +175,24 @@ def test_a_truncated_frame_must_be_one(knobs: dict[str, object]) -> None:
         (lambda: labkit.Blackhole(direction="up"), "direction='up'; it takes 'both' or 'to-server' or 'to-client'"),
         (lambda: labkit.Blackhole(direction=[]), r"direction=\[\]; it takes 'both'"),
         (lambda: labkit.IdleTimeout(seconds=-1), "seconds=-1; it takes a number of seconds above 0"),
+        (lambda: labkit.IdleTimeout(seconds=0), "seconds=0; it takes a number of seconds above 0"),
         (lambda: labkit.IdleTimeout(then="cut"), "then='cut'; it takes 'reset' or 'fin'"),
         (lambda: labkit.SlowLink(delay="1"), "delay='1'; it takes a number of seconds of 0 or more"),
         (lambda: labkit.SlowLink(rate=0), "rate=0; it takes bytes a second, above 0"),
+        (lambda: labkit.SlowLink(rate=float("inf")), "rate=inf; it takes bytes a second"),
         (lambda: labkit.SlowLink(rate=True), "rate=True; it takes bytes a second"),
         (lambda: labkit.BadOpcode(opcode=1), "opcode=1 is not reserved; it takes 3 to 7, or 11 to 15"),
+        (lambda: labkit.BadOpcode(opcode=2), "opcode=2 is not reserved"),
+        (lambda: labkit.BadOpcode(opcode=8), "opcode=8 is not reserved"),
+        (lambda: labkit.BadOpcode(opcode=10), "opcode=10 is not reserved"),
         (lambda: labkit.BadOpcode(opcode=16), "opcode=16 is not reserved"),
         (lambda: labkit.TooBig(size=100), "size=100; it takes a number of bytes from 65536"),
+        (lambda: labkit.TooBig(size=65_535), "size=65535; it takes a number of bytes from 65536"),
+        (lambda: labkit.TooBig(size=1 << 63), "size=9223372036854775808; it takes"),
         (lambda: labkit.HandshakeCut(then=None), "then=None; it takes 'fin' or 'reset'"),
         (lambda: labkit.HandshakeRefused(status=200), "status=200; it takes the status of an HTTP error, such as 503"),
+        (lambda: labkit.HandshakeRefused(status=304), "status=304; it takes the status of an HTTP error"),
+        (lambda: labkit.HandshakeRefused(status=503.0), "status=503.0; it takes the status"),
         (lambda: labkit.HandshakeRefused(status=599), "status=599; it takes the status"),
     ],
 )
@@ -167,12 +202,35 @@ def test_a_knob_takes_what_can_be_staged(make: Any, sentence: str) -> None:
         make()
 
 
+@pytest.mark.parametrize(
+    ("kind", "knobs"),
+    [
+        (labkit.BadOpcode, {"opcode": 3}),
+        (labkit.BadOpcode, {"opcode": 7}),
+        (labkit.BadOpcode, {"opcode": 11}),
+        (labkit.BadOpcode, {"opcode": 15}),
+        (labkit.TooBig, {"size": 65_536}),
+        (labkit.TooBig, {"size": (1 << 63) - 1}),
+        (labkit.TruncatedFrame, {"announced": 1, "sent": 0}),
+        (labkit.TruncatedFrame, {"announced": 65_535, "sent": 65_534}),
+        (labkit.HandshakeRefused, {"status": 400}),
+        (labkit.HandshakeRefused, {"status": 511}),
+        (labkit.SlowLink, {"delay": 0, "rate": 0.5}),
+        (labkit.SecondCancel, {"times": 1}),
+    ],
+)
+def test_a_knob_takes_the_edges_of_its_range(kind: type[labkit.Fault], knobs: dict[str, Any]) -> None:
+    """The first and the last value that can be staged."""
+    taken = kind(**knobs).knobs()
+    assert {name: taken[name] for name in knobs} == knobs
+
+
 def test_a_fault_in_a_cell_is_answered_with_what_it_is() -> None:
     """IPython's own formatter shows the docstring, and the knobs that were turned; `repr` stays short."""
     from IPython.core.formatters import DisplayFormatter
 
     shown, _ = DisplayFormatter().format(labkit.FAULTS["reset"])
-    assert shown["text/plain"].startswith("reset, of the family transport\n\nThe connection is torn down at once.")
+    assert shown["text/plain"].startswith("reset, of the family transport\n\nThe TCP connection is reset.")
     assert "On the wire: RST." in shown["text/plain"]
     assert labkit.Close(code=4000).about.startswith("close(code=4000), of the family closing")
     assert repr(labkit.FAULTS["reset"]) == "Reset()"

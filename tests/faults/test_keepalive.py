@@ -71,7 +71,8 @@ async def test_no_heartbeat_frees_a_blocked_send(on: str) -> None:
     """The handler stays in send() long after the heartbeat's time; whether the library knows is another matter."""
     handler = handlers.websockets_echo if on == "websockets" else with_heartbeat(0.1)
     options: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.1} if on == "websockets" else {}
-    run = await labkit.play(handler, on=on, fault="stalled-reader", patience=1, **options)
+    long = "a long message " * 7_000
+    run = await labkit.play(handler, on=on, fault="stalled-reader", messages=(long,), patience=1, **options)
     assert run.verdict.ending == "running"
     assert ", in send" in run.verdict.sentence
 
@@ -84,3 +85,5 @@ async def test_a_ping_keeps_a_quiet_connection_open() -> None:
     assert spared.verdict.sentence.startswith("No fault struck")
     cut = await labkit.play(handlers.websockets_echo, on="websockets", fault=fault, patience=10, ping_interval=None)
     assert (cut.verdict.noticed, cut.verdict.close_code) == ("yes", 1006)
+    # So a handler may be right whether it ends or stays.
+    assert fault.demands == "end or stay"

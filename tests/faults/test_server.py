@@ -11,8 +11,9 @@ from aiohttp import web
 
 import labkit
 from labkit.errors import BadValue
-from labkit.faults import InducedError
+from labkit.faults.server import InducedError
 from tests import handlers
+from tests.faults.expectations import by_stack
 
 
 async def busy(given: Any) -> None:
@@ -57,7 +58,7 @@ async def test_with_its_default_aiohttp_waits_longer_than_anybody(on: str) -> No
     assert (run.verdict.ending, run.verdict.noticed, run.verdict.leaked) == ("running", "no", ())
 
 
-@pytest.mark.parametrize(("on", "code"), [("aiohttp", None), ("aiohttp-cancel", None), ("websockets", 1011)])
+@pytest.mark.parametrize(("on", "code"), by_stack({"aiohttp": None, "websockets": 1011}))
 async def test_an_error_in_the_handler(on: str, code: int | None) -> None:
     """With websockets the client is told, 1011; aiohttp drops the connection."""
     run = await labkit.play(handlers.echo(on), on=on, fault=labkit.HandlerError("no database"))
@@ -65,6 +66,8 @@ async def test_an_error_in_the_handler(on: str, code: int | None) -> None:
     assert [event.data["code"] for event in run.timeline.select("client", "close-received")] == [code] * bool(code)
     assert len(run.verdict.complaints) == 1
     assert run.timeline.select("handler", "cancelled") == []
+    # The exception is the fault's own, so a handler may let it out and still survive.
+    assert labkit.FAULTS["handler-error"].demands == "end or raise"
 
 
 @pytest.mark.parametrize("on", handlers.STACKS)
@@ -128,6 +131,15 @@ async def test_a_blocked_loop_answers_late_and_all_at_once(on: str) -> None:
     assert run.verdict.lines_never_ran is not None
 
 
+async def test_the_length_of_a_block_is_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With LABKIT_TIME_SCALE=2, a block of 0.1 s takes 0.2 s."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", "2")
+    fault = labkit.BlockedLoop(seconds=0.1)
+    run = await labkit.play(handlers.websockets_echo, on="websockets", fault=fault, patience=0.1)
+    [blocked], [again] = run.timeline.select("loop", "blocked"), run.timeline.select("loop", "unblocked")
+    assert again.at - blocked.at >= 0.2
+
+
 async def test_a_loop_that_is_blocked_for_too_long_misses_its_own_pong() -> None:
     """The keepalive's time is up before the loop reads the pong: 1011, though the network is in perfect health."""
     run = await labkit.play(
@@ -151,6 +163,25 @@ async def test_a_second_cancel_cuts_the_cleanup_that_is_in_flight(on: str) -> No
     assert [e.kind for e in run.timeline.select("cleanup", "closed", "truncated")] == ["truncated", "closed", "closed"]
     assert run.verdict.cleanup == "truncated"
     assert "cleanup truncated (cache)" in run.verdict.sentence
+
+
+async def test_a_handler_that_does_not_wake_up_is_cancelled_once() -> None:
+    """It waits for a task that does not heed the cancel; after the fault's patience there is no second one."""
+
+    async def heedless() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                labkit.note("not heeded")
+        await asyncio.Event().wait()
+
+    async def waits(_: Any) -> None:
+        await asyncio.create_task(heedless())
+
+    run = await labkit.play(waits, on="websockets", fault="second-cancel", patience=0.2)
+    [stop] = run.timeline.select("loop", "stop")
+    assert len([event for event in run.timeline.select("handler", "note") if event.at < stop.at]) == 1
 
 
 @pytest.mark.parametrize(("times", "cut"), [(1, 0), (2, 1), (3, 2), (4, 3), (5, 3)])

@@ -1,4 +1,4 @@
-"""What each stack tells the echo handler, fault by fault: one row a fault, measured at every run."""
+"""What each stack tells the echo handler, fault by fault: the rows of ``expectations.py``, measured at every run."""
 
 from __future__ import annotations
 
@@ -8,122 +8,77 @@ import aiohttp
 import pytest
 
 import labkit
+from labkit.faults import FAMILIES
 from tests import handlers
-
-LOST = "ConnectionClosedError"
-
-# fault: for each stack, how the handler ends and which close code its connection reports.
-TABLE = {
-    #                           aiohttp             aiohttp-cancel        websockets
-    "close": [("returned", 1000), ("returned", 1000), ("returned", 1000)],
-    "close(code=1011)": [("returned", 1011), ("returned", 1011), (LOST, 1011)],
-    "close(code=4000)": [("returned", 4000), ("returned", 4000), (LOST, 4000)],
-    "going-away": [("returned", 1001), ("returned", 1001), ("returned", 1001)],
-    "no-code": [("returned", 0), ("returned", 0), ("returned", 1005)],
-    "close-then-reset": [("returned", 1000), ("returned", 1000), ("returned", 1000)],
-    "ignore-close": [("running", None), ("running", None), ("running", None)],
-    "fin": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "half-close": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "reset": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "truncated-frame": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "truncated-frame(then='reset')": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "blackhole": [("running", None), ("running", None), ("running", None)],
-    "blackhole(direction='to-server')": [("running", None), ("running", None), ("running", None)],
-    "stalled-reader": [("running", None), ("running", None), ("running", None)],
-    "frozen-process": [("running", None), ("running", None), ("running", None)],
-    "sigint": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "sigkill": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    # The echo handler of aiohttp is the one that everybody writes: it answers an ERROR message too, and stumbles.
-    "bad-opcode": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
-    "bad-utf8": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
-    "too-big": [("TypeError", 1006), ("TypeError", 1006), (LOST, 1006)],
-    "unmasked-frame": [("running", None), ("running", None), (LOST, 1006)],
-    "idle-timeout": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "idle-timeout(then='fin')": [("returned", 1006), ("cancelled", None), (LOST, 1006)],
-    "slow-link": [("running", None), ("running", None), ("running", None)],
-    "shutdown": [("running", None), ("running", None), ("returned", 1001)],
-    "handler-error": [("InducedError", None), ("InducedError", None), ("InducedError", None)],
-    "blocked-loop": [("running", None), ("running", None), ("running", None)],
-    "second-cancel": [("cancelled", None), ("cancelled", None), ("cancelled", None)],
-}
-#: The connection was in order when the handler ended: there was nothing to notice.
-IN_ORDER = {"handler-error", "second-cancel"}
-KNOBS: dict[str, labkit.Fault] = {
-    str(fault): fault
-    for fault in (
-        labkit.Close(code=1011),
-        labkit.Close(code=4000),
-        labkit.TruncatedFrame(then="reset"),
-        labkit.Blackhole(direction="to-server"),
-        labkit.IdleTimeout(then="fin"),
-    )
-}
-ROWS = [
-    pytest.param(fault, on, *expected, id=f"{fault}-{on}")
-    for fault, row in TABLE.items()
-    for on, expected in zip(handlers.STACKS, row, strict=True)
-]
+from tests.faults.expectations import ANY, FOLLOWS, HANDSHAKES, TABLE, Told, by_stack, made
+from tests.versions import older
 
 
 def test_every_fault_has_its_row() -> None:
-    """A fault that is added is measured on every stack, or this fails."""
-    rows = {fault.partition("(")[0] for fault in [*TABLE, *HANDSHAKES]}
-    assert rows == set(labkit.FAULTS)
-    assert set(handlers.STACKS) == set(labkit.STACKS)
+    """A fault that is added is measured on every stack, or this fails; a row stands in its fault's family."""
+    families = {**TABLE, "handshake": HANDSHAKES}
+    rows = {family: {fault.partition("(")[0] for fault in table} for family, table in families.items()}
+    faults = {family: {name for name, fault in labkit.FAULTS.items() if fault.family == family} for family in FAMILIES}
+    assert rows == faults
+    assert list(TABLE) == list(FAMILIES) == list(dict.fromkeys(fault.family for fault in labkit.FAULTS.values()))
+    assert all(str(made(fault)) == fault for table in families.values() for fault in table)
 
 
-@pytest.mark.parametrize(("fault", "on", "ending", "close_code"), ROWS)
-async def test_the_echo_handler(fault: str, on: str, ending: str, close_code: int | None) -> None:
+def test_every_stack_says_whom_it_follows() -> None:
+    """A stack that is added is measured against every fault, or this fails."""
+    assert set(FOLLOWS) == set(labkit.STACKS)
+    assert set(FOLLOWS.values()) <= set(labkit.STACKS) | {ANY}
+    assert {on for table in TABLE.values() for row in table.values() for on in row} <= set(labkit.STACKS) | {ANY}
+
+
+@pytest.mark.parametrize(
+    ("fault", "on", "told"),
+    [
+        pytest.param(fault, on, told, id=f"{fault}-{on}")
+        for table in TABLE.values()
+        for fault, row in table.items()
+        for on, told in by_stack(row)
+    ],
+)
+async def test_the_echo_handler(fault: str, on: str, told: Told) -> None:
     """The verdict says how the handler ended, what its connection reports, and whether it was told."""
-    patience = 0.3 if ending == "running" else 10.0
-    run = await labkit.play(handlers.echo(on), on=on, fault=KNOBS.get(fault, fault), patience=patience)
+    strikes, stays = made(fault), told.ending == "running"
+    run = await labkit.play(handlers.echo(on), on=on, fault=strikes, patience=0.3 if stays else 10.0)
     verdict = run.verdict
     raised = (verdict.exception or "").partition(":")[0].rpartition(".")[2]
-    told = raised if verdict.ending == "raised" else verdict.ending
-    assert (told, verdict.close_code) == (ending, close_code), run
-    assert verdict.noticed == ("no" if ending == "running" or fault in IN_ORDER else "yes"), run
-    assert (len(run.timeline.select("handler", "note")) == 1) is (ending == "returned"), run
+    assert Told(raised if verdict.ending == "raised" else verdict.ending, verdict.close_code) == told, run
+    # Where it is the handler itself that the fault ends, its connection was in order: there was nothing to notice.
+    assert verdict.noticed == ("no" if stays or strikes.ends == "handler" else "yes"), run
+    assert (len(run.timeline.select("handler", "note")) == 1) is (told.ending == "returned"), run
     assert verdict.leaked == ()
+    # What the fault's class says about it is what was measured.
+    answered = any(
+        event.at > run.timeline.select("wire", "fault")[0].at for event in run.timeline.select("client", "recv")
+    )
+    assert stays or strikes.ends != "nothing", run
+    assert (run.timeline.select("loop", "shutdown") != []) is (strikes.ends == "server"), run
+    assert answered or strikes.demands != "answer", run
+    assert not (stays and answered) or strikes.demands in {"answer", "end or stay"}, run
 
 
-# What the client sees where no WebSocket comes about, as each client tells it.
-HANDSHAKES = {
-    #                        aiohttp                             websockets
-    "handshake-cut": ["ServerDisconnectedError", "InvalidMessage"],
-    "handshake-cut(then='reset')": ["ClientOSError", "InvalidMessage"],
-    "handshake-hang": [None, None],
-    "handshake-refused": ["WSServerHandshakeError", "InvalidStatus"],
-    "handshake-refused(status=401)": ["WSServerHandshakeError", "InvalidStatus"],
-}
-HANDSHAKE_KNOBS: dict[str, labkit.Fault] = {
-    str(fault): fault for fault in (labkit.HandshakeCut(then="reset"), labkit.HandshakeRefused(status=401))
-}
-
-
-@pytest.mark.parametrize("on", handlers.STACKS)
+@pytest.mark.parametrize("on", labkit.STACKS)
 @pytest.mark.parametrize(
     ("fault", "client", "exception"),
-    [
-        (fault, client, exception)
-        for fault, row in HANDSHAKES.items()
-        for client, exception in zip(("aiohttp", "websockets"), row, strict=True)
-    ],
+    [(fault, client, exception) for fault, row in HANDSHAKES.items() for client, exception in row.items()],
 )
 async def test_the_handshake(fault: str, client: str, exception: str | None, on: str) -> None:
     """The handler never starts, on no stack; the client gets its library's own exception, or waits."""
+    strikes = made(fault)
     patience = 0.3 if exception is None else 10.0
-    run = await labkit.play(
-        handlers.echo(on), on=on, fault=HANDSHAKE_KNOBS.get(fault, fault), client=client, patience=patience
-    )
+    run = await labkit.play(handlers.echo(on), on=on, fault=strikes, client=client, patience=patience)
     saw = (run.verdict.client_exception or "").partition(":")[0].rpartition(".")[2]
     assert (saw or None) == exception, run
     assert (run.verdict.ending, run.verdict.noticed) == ("unknown", "unknown")
     assert not run.timeline.select("handler", "start")
+    assert (strikes.ends, strikes.demands) == ("handshake", "nothing")
     refused = run.timeline.select("client", "refused")
-    assert [event.data["status"] for event in refused] == [STATUS.get(fault)] * (exception is not None)
-
-
-STATUS = {"handshake-refused": 503, "handshake-refused(status=401)": 401}
+    status = strikes.knobs().get("status")
+    assert [event.data["status"] for event in refused] == [status] * (exception is not None)
 
 
 @pytest.mark.parametrize(("fault", "how"), [("handshake-cut", "fin"), ("handshake-refused", "fin")])
@@ -167,28 +122,33 @@ async def test_after_a_reset_websockets_keeps_the_cause() -> None:
 
     for fault in ("reset", "fin"):
         await labkit.play(handler, on="websockets", fault=fault)
-    assert causes == {"reset": ConnectionResetError, "fin": EOFError}
+    # Before 17.4 a FIN leaves no cause.
+    assert causes == {"reset": ConnectionResetError, "fin": type(None) if older("websockets", "17.4") else EOFError}
 
 
-# Cleanup of three slow steps, by style: how many finished before the handler ended, and how many after it.
-STYLES = {
-    # style:            aiohttp            aiohttp-cancel     websockets
-    #                   close   reset      close   reset      close   reset
-    "after_the_loop": [(3, 0), (3, 0), (0, 0), (0, 0), (3, 0), (0, 0)],
-    "in_finally": [(3, 0), (3, 0), (0, 0), (3, 0), (3, 0), (3, 0)],
-    "after_except": [(3, 0), (3, 0), (0, 0), (3, 0), (3, 0), (0, 0)],
-    "shielded": [(3, 0), (3, 0), (0, 3), (3, 0), (3, 0), (3, 0)],
-    "awaited_again": [(3, 0), (3, 0), (3, 0), (3, 0), (3, 0), (3, 0)],
+# Cleanup of three slow steps: how many finished before the handler ended, and how many after it.
+ALL, NONE, LATER = (3, 0), (0, 0), (0, 3)
+
+# style → fault → what becomes of the steps.
+STYLES: dict[str, dict[str, dict[str, tuple[int, int]]]] = {
+    "after_the_loop": {
+        "close": {ANY: ALL, "aiohttp-cancel": NONE},
+        "reset": {"aiohttp": ALL, "aiohttp-cancel": NONE, "websockets": NONE},
+    },
+    "in_finally": {"close": {ANY: ALL, "aiohttp-cancel": NONE}, "reset": {ANY: ALL}},
+    "after_except": {"close": {ANY: ALL, "aiohttp-cancel": NONE}, "reset": {"aiohttp": ALL, "websockets": NONE}},
+    "shielded": {"close": {ANY: ALL, "aiohttp-cancel": LATER}, "reset": {ANY: ALL}},
+    "awaited_again": {"close": {ANY: ALL}, "reset": {ANY: ALL}},
 }
-CASES = [(on, fault) for on in handlers.STACKS for fault in ("close", "reset")]
 
 
 @pytest.mark.parametrize(
     ("style", "on", "fault", "steps"),
     [
         pytest.param(style, on, fault, steps, id=f"{style}-{on}-{fault}")
-        for style, row in STYLES.items()
-        for (on, fault), steps in zip(CASES, row, strict=True)
+        for style, faults in STYLES.items()
+        for fault, row in faults.items()
+        for on, steps in by_stack(row)
     ],
 )
 async def test_the_cleanup_by_style(style: str, on: str, fault: str, steps: tuple[int, int]) -> None:
@@ -199,5 +159,5 @@ async def test_the_cleanup_by_style(style: str, on: str, fault: str, steps: tupl
     before = sum(event.at <= end.at for event in closed)
     assert (before, len(closed) - before) == steps, run
     begun = bool(run.timeline.select("cleanup", "closing"))
-    expected = {(3, 0): "complete", (0, 3): "outlived", (0, 0): "truncated" if begun else "none"}
-    assert run.verdict.cleanup == expected[steps], run
+    found = {ALL: "complete", LATER: "outlived", NONE: "truncated" if begun else "none"}
+    assert run.verdict.cleanup == found[steps], run

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import labkit
-from labkit.client import Client
-from labkit.clock import scaled
+from labkit.clients.own import OwnClient
+from labkit.support.clock import scaled
 from tests import handlers
+from tests.faults.expectations import by_stack
 
 LOST = "websockets.exceptions.ConnectionClosedError: no close frame received or sent"
 
@@ -59,11 +60,13 @@ async def test_after_a_half_close_it_is_the_server_that_ends_the_rest(on: str) -
 
 @pytest.mark.parametrize(
     ("on", "raised"),
-    [
-        ("aiohttp", "ClientConnectionResetError"),
-        ("aiohttp-cancel", "CancelledError"),
-        ("websockets", "ConnectionClosedError"),
-    ],
+    by_stack(
+        {
+            "aiohttp": "ClientConnectionResetError",
+            "aiohttp-cancel": "CancelledError",
+            "websockets": "ConnectionClosedError",
+        }
+    ),
 )
 async def test_a_send_after_the_loss(on: str, raised: str) -> None:
     """A handler that only ever sends learns of the end by an exception; aiohttp's does not say that it was closed."""
@@ -91,7 +94,7 @@ async def test_a_send_after_the_loss(on: str, raised: str) -> None:
         labkit.Wire(server.url, timeline=server.timeline) as wire,
         asyncio.timeout(scaled(5)),
     ):
-        client = Client(wire.url, server.timeline)
+        client = OwnClient(wire.url, server.timeline)
         await client.connect()
         await server.timeline.until(lambda event: (event.lane, event.kind) == ("client", "recv"))
         wire.reset()

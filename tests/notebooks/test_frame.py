@@ -123,6 +123,16 @@ def test_its_exercises_are_all_there(path: Path) -> None:
 
 
 @each_notebook
+def test_its_claims_are_in_its_prose(path: Path) -> None:
+    """Each sentence that is checked stands in its cell, word for word; each table of claims has its answers."""
+    for cell in read(path).cells:
+        claimed = cell.metadata.get("labkit", {})
+        for sentence in claimed.get("holds", {}):
+            assert " ".join(sentence.split()) in " ".join(cell.source.split())
+        assert ("labkit.claims(" in cell.source and cell.cell_type == "code") == ("answers" in claimed), cell.source
+
+
+@each_notebook
 def test_its_cells_are_short(path: Path) -> None:
     """One idea a cell; only an exercise, tagged as one, may be longer."""
     for cell in code_cells(path):

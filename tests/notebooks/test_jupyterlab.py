@@ -19,7 +19,7 @@ import psutil
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from labkit.clock import scaled
+from labkit.support.clock import scaled
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -38,7 +38,7 @@ TOKEN = "only-for-this-test"
 CHOSEN = ("00", "02")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_group("jupyterlab")]
 
 WAITS_FOR_EVER = """\
 import asyncio, labkit
@@ -117,13 +117,21 @@ def server(jupyterlab: str) -> Iterator[str]:
         ask("DELETE", f"kernels/{kernel['id']}")
 
 
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The browser's own folder: JupyterLab's scripts are loaded and compiled once."""
+    return tmp_path_factory.mktemp("profile")
+
+
 @pytest.fixture
-async def page(server: str, browser_program: str) -> AsyncIterator[Page]:
-    """An empty page of a browser that has never been used."""
+async def page(server: str, browser_program: str, profile: Path) -> AsyncIterator[Page]:
+    """An empty page of a browser that has just been started."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_program, headless=True, args=FLAGS)
+        browser = await playwright.chromium.launch_persistent_context(
+            profile, executable_path=browser_program, headless=True, args=FLAGS, viewport={"width": 1280, "height": 900}
+        )
         try:
-            page = await browser.new_page(viewport={"width": 1280, "height": 900})
+            page = await browser.new_page()
             page.set_default_timeout(scaled(30) * 1000)
             yield page
         finally:

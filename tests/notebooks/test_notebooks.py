@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from labkit.clock import scaled
+from labkit.support.clock import scaled
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -80,6 +80,20 @@ def copy(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return nbformat.v4.new_code_cell(cell.source, metadata=dict(cell.metadata))
 
 
+def with_checks(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells that run; behind each cell with claims, what must hold for them (see CONTRIBUTING)."""
+    cells = []
+    for cell in notebook.cells:
+        claimed = cell.metadata.get("labkit", {})
+        if cell.cell_type == "code" and cell.source.strip():
+            cells.append(copy(cell))
+        checks = [f"assert {holds}, {sentence!r}" for sentence, holds in claimed.get("holds", {}).items()]
+        if "answers" in claimed:
+            checks.append(f"assert list(Out[max(Out)].answers) == {claimed['answers']!r}, Out[max(Out)]")
+        cells.extend(nbformat.v4.new_code_cell(check) for check in checks)
+    return cells
+
+
 async def execute(cells: list[nbformat.NotebookNode], folder: Path) -> list[nbformat.NotebookNode]:
     """Run cells in one fresh kernel, in this order.
 
@@ -124,21 +138,34 @@ def _fonts_are_known() -> None:
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
 
 
+async def run(path: Path, *passes: list[nbformat.NotebookNode], capsys: pytest.CaptureFixture[str]) -> None:
+    """Run cells in one kernel, one pass after the other: no error, no stderr, and nothing is left behind."""
+    before = nbformat.v4.new_code_cell(REMEMBER)
+    after = nbformat.v4.new_code_cell(COMPARE.format(patience=scaled(2)))
+    done = await execute([before, *(cell for each in passes for cell in each), after], path.parent)
+    assert not complaints(done)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{path.name}: {', then '.join(f'{seconds(each):.1f} s' for each in passes if each)}\n")
+
+
+@pytest.mark.notebooks
+@each_notebook
+async def test_it_runs_and_its_claims_hold(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From top to bottom; each claim of the prose is asked of the runs above it."""
+    await run(path, with_checks(read(path)), capsys=capsys)
+
+
+@pytest.mark.soak
 @pytest.mark.notebooks
 @each_notebook
 async def test_it_runs_twice_and_out_of_order(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one kernel: from top to bottom, the same again, then shuffled; no error, no stderr, nothing left behind."""
+    """In one kernel: from top to bottom, the same again, then shuffled."""
     notebook = read(path)
     cells = code_cells(notebook)
-    first, second = [copy(cell) for cell in cells], [copy(cell) for cell in cells]
+    first, second = with_checks(notebook), [copy(cell) for cell in cells]
     shuffled: list[nbformat.NotebookNode] = []
     if not notebook.metadata.get("labkit", {}).get("ordered"):
         rest = [copy(cell) for cell in cells[1:]]
         random.Random(path.name).shuffle(rest)
         shuffled = [copy(cells[0]), *rest]
-    before = nbformat.v4.new_code_cell(REMEMBER)
-    after = nbformat.v4.new_code_cell(COMPARE.format(patience=scaled(2)))
-    done = await execute([before, *first, *second, *shuffled, after], path.parent)
-    assert not complaints(done)
-    with capsys.disabled():
-        sys.stdout.write(f"\n{path.name}: {seconds(first):.1f} s, then {seconds(second):.1f} s\n")
+    await run(path, first, second, shuffled, capsys=capsys)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.timeline import Event, Lane, Timeline
+import msgspec
+
+from labkit.events import Event, Lane, make
+from labkit.timeline import Timeline
 from labkit.verdict import Verdict, judge
 
 
@@ -22,7 +25,7 @@ class Story:
     def then(self, lane: Lane, kind: str, text: str = "", *, wait: float = 0.1, **data: Any) -> Story:
         """Add an event that happens ``wait`` milliseconds after the one before."""
         self.at += wait
-        self.events.append(Event(self.at / 1000, lane, kind, text, data))
+        self.events.append(make(lane, kind, text, data, at=self.at / 1000))
         return self
 
     def opened(self, handler: str = "echo", stack: str = "aiohttp") -> Story:
@@ -114,7 +117,10 @@ def short() -> Story:
     """Five events."""
     story = Story()
     story.then("client", "connect", "connect ws://127.0.0.1:4711/")
-    story.then("handler", "start", "echo starts", handler="echo", stack="websockets", given="ServerConnection", call=1)
+    story.then(
+        "handler", "start", "echo starts", handler="echo", stack="websockets", library="websockets 17.4",
+        given="ServerConnection", call=1,
+    )  # fmt: skip
     return story.struck("fin").noticed("the loop ends").ended()
 
 
@@ -159,7 +165,7 @@ def silence() -> Story:
         "recv(): ConnectionClosedError: sent 1011 (internal error) keepalive ping timeout; no close frame received",
         1011,
     )
-    story.events[-1] = story.events[-1]._replace(at=story.events[-1].at + 0.5)
+    story.events[-1] = msgspec.structs.replace(story.events[-1], at=story.events[-1].at + 0.5)
     story.at += 500
     return story.ended("raised", "ConnectionClosedError: sent 1011 (internal error)")
 

@@ -26,6 +26,7 @@ FAMILIES: Final = {
 _FINDINGS: Final[dict[Outcome, dict[str, Any]]] = {
     "clean": {},
     "unstarted": {"ending": "unknown", "noticed": "unknown", "cleanup": "unknown"},
+    "unstruck": {"struck": False},
     "unknown": {"noticed": "unknown"},
     "noisy": {"complaints": ("WARNING mine: no",)},
     "cancelled": {"ending": "cancelled", "cleanup": "none"},
@@ -33,6 +34,8 @@ _FINDINGS: Final[dict[Outcome, dict[str, Any]]] = {
     "outlived": {"cleanup": "outlived"},
     "unaware": {"ending": "running", "noticed": "no"},
     "hangs": {"ending": "running"},
+    "unserved": {"others": ("no",)},
+    "blocks": {"blocked": 0.3, "blocked_line": 7},
     "leaked": {"leaked": ("task pulse",)},
     "missing": {"cleanup": "missing"},
     "cut": {"cleanup": "truncated"},
@@ -56,7 +59,9 @@ def cell(word: Outcome, handler: str = "echo", stack: str = "aiohttp", fault: st
         "sentence": f"{fault}: {handler} on {stack} was <{word}>.",
     }
     family = next((name for name, faults in FAMILIES.items() if fault in faults), "closing")
-    return Cell(handler, stack, family, fault, Verdict(**good | _FINDINGS[word]), **more)
+    found = good | _FINDINGS[word]
+    found["others"] = tuple(Verdict(**good | {"ending": "running", "answered": it}) for it in found.get("others", ()))
+    return Cell(handler, stack, family, fault, Verdict(**found), **more)
 
 
 def cells(handlers: int = 5, stacks: int = 3, faults: int = 25) -> list[Cell]:

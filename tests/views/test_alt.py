@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from labkit.timeline import Timeline
@@ -62,3 +64,33 @@ def test_a_lane_that_was_not_recorded_is_not_spoken_of() -> None:
     timeline.record("client", "send", "'hello'")
     timeline.record("wire", "fault", "reset", {"fault": "reset", "family": "transport", "knobs": {}})
     assert "1 event: the client sent 1 and received 0 messages." in alt_text(timeline, None)
+
+
+def test_a_long_sentence_leaves_room_for_the_events() -> None:
+    """A verdict of many complaints is cut at 600 characters, and each event's text at 120."""
+    story = Story().opened().then("handler", "note", "x" * 500).struck().ended("raised", "ValueError: " + "no " * 400)
+    timeline, verdict = story.told
+    verdict = replace(verdict, sentence="word " * 400)
+    told = alt_text(timeline, verdict)
+    sentence, _, rest = told.partition("…")
+    assert len(sentence) <= 599
+    assert rest.startswith(" Before the fault, ")
+    ends = rest.partition("the handler ends: ")[2]
+    assert ends.endswith("….")
+    assert len(ends.removesuffix(".")) <= 120
+
+
+def test_a_sentence_has_no_control_characters() -> None:
+    """The verdict quotes an exception, which may hold anything."""
+    timeline, verdict = stories.short().told
+    told = alt_text(timeline, replace(verdict, sentence="ValueError: \x1b[31m\nno"))
+    assert told.startswith("ValueError: \\x1b[31m no ")
+
+
+def test_one_more_event_is_one_event() -> None:
+    """Where only the last one does not fit, the number has no plural."""
+    story = Story().struck("slow-link")
+    while not alt_text(story.timeline, None).endswith(" more event."):
+        assert len(story.events) < 50
+        story.then("handler", "note", "x" * 100)
+    assert alt_text(story.timeline, None).endswith(" 1 more event.")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from labkit.views.alt import alt_text
 from labkit.views.bundle import mimebundle
-from labkit.views.picture import Picture
-from labkit.views.sequence import sequence
+from labkit.views.canvas.picture import Picture
+from labkit.views.sequence.view import sequence
 from labkit.views.text import text
 from tests.views import stories
 

@@ -31,7 +31,9 @@ def watched(code: str = CODE, first: int = 11, **account: Any) -> Story:
     executable = [first + n for n in (2, 3, 4, 6, 7, 8)]
     known = {"executable": executable, "tool": "sys.monitoring", "why": None, "source": code, "first": first}
     story = Story().then("handler", "lines", "", **(known | account))
-    return story.then("client", "connect", "connect").then("handler", "start", "echo starts", handler="echo", call=1)
+    story.then("client", "connect", "connect")
+    start = {"handler": "echo", "stack": "websockets", "library": "websockets 17.4", "given": "ServerConnection"}
+    return story.then("handler", "start", "echo starts", **start, call=1)
 
 
 def states(shown: Source) -> dict[int, str]:
@@ -160,10 +162,58 @@ def test_include_and_exclude_are_honoured() -> None:
 def test_text_views_load_no_matplotlib() -> None:
     """Who reads a log does not wait for a library that draws."""
     code = (
-        "import sys, labkit.views, labkit.views.text, labkit.views.alt, labkit.views.source, labkit.views.bundle;"
-        "from tests.views import stories;"
+        "import sys, labkit, labkit.views.text, labkit.views.alt, labkit.views.source, labkit.views.bundle;"
+        "labkit.table; from tests.views import stories;"
         "labkit.views.bundle.mimebundle(*stories.short().told, include=['text/plain']);"
         "print('matplotlib' in sys.modules, 'numpy' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out == "False False\n"
+
+
+def test_a_line_that_runs_again_keeps_its_first_time() -> None:
+    """What runs again after the fault has not run because of it."""
+    story = watched().then("handler", "line", "try:", line=13).struck().then("handler", "line", "try:", line=13)
+    (line,) = (line for line in source(story.timeline).lines if line.number == 13)
+    assert (line.state, line.when) == ("ran", "0.2")
+
+
+def test_a_line_that_runs_as_the_fault_strikes_runs_after_it() -> None:
+    """The fault comes first in the timeline, so the time between them is zero."""
+    story = watched().struck().then("handler", "line", "try:", line=13, wait=0)
+    (line,) = (line for line in source(story.timeline).lines if line.number == 13)
+    assert (line.state, line.since_fault) == ("after", 0.0)
+
+
+def test_what_the_lab_stopped_is_so_after_a_fault_too() -> None:
+    """It ran for the lab, and not for the fault; the table marks its row."""
+    story = watched().struck().stopped().then("handler", "line", "print", line=17)
+    shown = source(story.timeline)
+    assert states(shown)[17] == "stopped"
+    table = Table(shown._repr_mimebundle_()["text/html"])
+    marked = [attributes for tag, attributes in table.tags if tag == "tr" and "d55e00" in str(attributes.get("style"))]
+    # The five other lines that can run, the one that cannot be reached, and this one.
+    assert len(marked) == 7
+
+
+def test_a_declaration_is_nothing_that_could_run() -> None:
+    """``nonlocal`` makes no code either."""
+    code = "def outer():\n    x = 1\n    async def h(ws):\n        nonlocal x\n        x = 2\n"
+    shown = source(watched(code, 1, executable=[2, 5]).timeline)
+    assert states(shown)[4] == "blank"
+
+
+def test_a_source_that_cannot_be_parsed_is_shown() -> None:
+    """Which statements are unreachable is then not known."""
+    shown = source(watched("async def h(ws:\n    pass\n", 1, executable=[2]).timeline)
+    assert states(shown) == {1: "blank", 2: "never"}
+
+
+def test_the_table_says_why_something_is_unknown_and_keeps_indents() -> None:
+    """The reason stands above the table; a tab is as wide as four blanks."""
+    code = "async def h(ws):\n\tawait ws.recv()\n"
+    page = source(watched(code, 1, executable=[2], tool=None, why="a debugger").timeline)._repr_mimebundle_()[
+        "text/html"
+    ]
+    assert page.startswith("<p>Which lines ran is unknown: a debugger.</p><table")
+    assert ">    await ws.recv()</code>" in page

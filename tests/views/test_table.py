@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from labkit.errors import BadValue
 from labkit.views.table import table
 
 
@@ -26,3 +32,51 @@ def test_in_a_notebook_it_is_accessible() -> None:
     assert "&amp;" in page
     assert "<caption" in page
     assert set(table(("a",))._repr_mimebundle_(include=["text/html"])) == {"text/html"}
+
+
+def test_what_a_terminal_would_act_on_is_written_out() -> None:
+    """A handler's exception may hold anything; neither form passes it on, and both can be saved."""
+    made = table(("found",), ("\x1b[31mred \udcff\nnext",), caption="\x07")
+    assert str(made).splitlines()[-1] == "\\x1b[31mred \\udcff next"
+    for form in made._repr_mimebundle_().values():
+        form.encode()
+        assert not {"\x1b", "\x07"} & set(form)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "sentence"),
+    [
+        ((), [], "a table needs the names of its columns"),
+        (("a", "b"), [(1, 2), (3,)], "row 2 of the table is ('3',); it takes a cell for each of a, b"),
+        (("a",), [("x", "y")], "row 1 of the table is ('x', 'y'); it takes a cell for each of a"),
+        (("a",), [()], "row 1 of the table is (); it takes a cell for each of a"),
+        (("a", "b"), ["xy"], "row 1 of the table is 'xy'; it takes a tuple or a list of cells"),
+        (("a",), [5], "row 1 of the table is 5; it takes a tuple or a list of cells"),
+        ("ab", [], "the head of the table is 'ab'; it takes a tuple or a list of cells"),
+    ],
+)
+def test_a_table_that_cannot_be_made_is_told_in_one_sentence(head: Any, rows: Iterable[Any], sentence: str) -> None:
+    """With what was given, and what would do."""
+    with pytest.raises(BadValue) as raised:
+        table(head, *rows)
+    assert str(raised.value).startswith(sentence)
+
+
+def test_its_rows_may_come_from_anywhere() -> None:
+    """A generator, say; each is read once."""
+    assert table(("n", "square"), *((n, n * n) for n in (2, 3)), (n for n in (4, 16))).rows[1:] == (
+        ("3", "9"),
+        ("4", "16"),
+    )
+
+
+def test_a_cell_of_sixty_characters_is_one_line() -> None:
+    """A longer one goes on beneath, where the other cells of its row are empty."""
+    assert str(table(("a", "b"), ("x" * 60, "y"))).splitlines()[2:] == [f"{'x' * 60}  y"]
+    assert str(table(("a", "b"), (f"{'x' * 59} z", "y"))).splitlines()[2:] == ["x" * 59 + "  y", "z"]
+
+
+def test_an_empty_cell_and_an_empty_caption() -> None:
+    """An empty cell takes its place, and a table without a caption begins with its head."""
+    assert str(table(("a", "b"), ("", "y"))).splitlines() == ["a  b", "-  -", "   y"]
+    assert str(table(("a", ""), ("", ""), ("x", ""))).splitlines() == ["a", "-  ", "", "x"]

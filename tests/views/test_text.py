@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from labkit.errors import BadValue
+from labkit.events import make
 from labkit.timeline import Timeline
 from labkit.verdict import judge
 from labkit.views.text import text
@@ -97,3 +100,78 @@ def test_a_narrow_width_is_refused() -> None:
     """The error says what would do."""
     with pytest.raises(BadValue, match="60 columns or more"):
         text(Timeline.of([]), width=20)
+
+
+def test_a_flood_is_folded_as_in_the_picture() -> None:
+    """What matters stays, and the lines say how many events are left out; none is lost in the count."""
+    story = Story().opened()
+    for number in range(1000):
+        story.then("handler", "print", f"line {number}", stream="stdout", wait=0.001)
+    story.reset().noticed().ended().stopped()
+    written = text(story.timeline).splitlines()
+    assert len(written) < 80
+    (fold,) = (line for line in written if "more events" in line)
+    left_out = int(fold.split("+")[1].split()[0])
+    rows = [line for line in written if line.strip()[0].isdigit()]
+    assert len(rows) + left_out == len(story.timeline)
+    for kind in ("connect", "start", "fault", "notice", "end", "stop"):
+        assert any(f" {kind} " in line for line in rows), kind
+
+
+def test_the_sight_of_a_message_on_the_wire_is_not_counted() -> None:
+    """Ten messages there and back are forty events and twenty frames: in sixty rows all of them are written."""
+    story = Story().opened()
+    for number in range(10):
+        story.said(f"'{number}'")
+    assert len(story.timeline) > 60
+    assert "more event" not in text(story.timeline)
+    assert "more event" in text(story.timeline, limit=20)
+
+
+def test_a_small_limit_is_refused() -> None:
+    """The error says what would do."""
+    with pytest.raises(BadValue, match="5 events or more"):
+        text(Timeline.of([]), limit=4)
+
+
+def test_a_pause_of_forty_milliseconds_is_idle_time() -> None:
+    """As in the picture."""
+    events = [make("handler", "note", "one", at=0.0), make("handler", "note", "two", at=0.04)]
+    assert "        ⋯   40 ms idle" in text(Timeline.of(events)).splitlines()
+
+
+def test_time_in_which_events_are_left_out_is_not_idle() -> None:
+    """Something happened every 10 ms."""
+    story = Story()
+    for n in range(30):
+        story.then("handler", "note", f"step {n}", wait=10)
+    written = text(story.timeline, limit=10)
+    assert "more events" in written
+    assert "idle" not in written
+
+
+def test_what_happens_before_the_labs_own_end_has_its_sign_of_failure() -> None:
+    """The same RST is a failure before it, and the lab's doing after it."""
+    story = Story().then("wire", "reset", "RST", link=0, source="client")
+    story.stopped().then("wire", "reset", "RST", link=0, source="wire", to="client")
+    resets = [line for line in text(story.timeline).splitlines() if " reset " in line]
+    assert ["!" in line for line in resets] == [True, False]
+
+
+def test_an_event_without_a_text_has_its_line() -> None:
+    """The lane and the kind say what it is."""
+    written = text(Story().then("handler", "note", "").timeline).splitlines()
+    assert written[1] == "      0.0   handler  · note"
+
+
+def test_the_findings_of_a_verdict_in_words() -> None:
+    """A close code of 0 is one, no line is as good as a number, and no finding goes to a terminal as it is."""
+    timeline, verdict = stories.short().told
+    found = replace(verdict, close_code=0, lines_never_ran=(), sentence="the sentence\x1b[31m")
+    written = text(timeline, found)
+    assert written.startswith("the sentence\\x1b[31m\n")
+    assert "close code  0\n" in written
+    assert "never ran   no line\n" in written
+    assert "never ran   line 7\n" in text(timeline, replace(verdict, lines_never_ran=(7,)))
+    assert "never ran   lines 7, 9\n" in text(timeline, replace(verdict, lines_never_ran=(7, 9)))
+    assert "close code  none\n" in text(timeline, replace(verdict, close_code=None))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from labkit.wire.frames import HEAD, SHOWN, Decoder
+from labkit.wire.http import LINES
 
 REQUEST = b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n"
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
@@ -21,7 +22,7 @@ Told = list[tuple[str, str, dict[str, Any]]]
 def decoder(source: str, *, greeted: bool = True) -> tuple[Decoder, Told]:
     """Make a decoder past the handshake, and the list of what it tells from there on."""
     told: Told = []
-    made = Decoder(source, 0, lambda *event: told.append(event))
+    made = Decoder(source, 0, lambda event: told.append((event.kind, event.text, event.data)))
     if greeted:
         made.feed(REQUEST if source == "client" else RESPONSE)
         told.clear()
@@ -56,8 +57,8 @@ def data_frames() -> st.SearchStrategy[Frame]:
 def test_the_server_tells_the_handshake_with_the_clients_request() -> None:
     """Request and response together are one event, when the response has passed."""
     told: Told = []
-    client = Decoder("client", 7, lambda *event: told.append(event))
-    server = Decoder("server", 7, lambda *event: told.append(event))
+    client = Decoder("client", 7, lambda event: told.append((event.kind, event.text, event.data)))
+    server = Decoder("server", 7, lambda event: told.append((event.kind, event.text, event.data)))
     server.peer = client
     client.feed(REQUEST)
     assert told == []
@@ -65,18 +66,78 @@ def test_the_server_tells_the_handshake_with_the_clients_request() -> None:
     assert told == [("handshake", "GET /chat → 101", {"link": 7, "request": "GET /chat", "status": 101})]
 
 
-def test_no_frames_follow_a_refused_handshake() -> None:
-    """After a status that is not 101 neither direction is decoded, and nothing is made of the body."""
+def both() -> tuple[Decoder, Decoder, Told]:
+    """The decoders of both directions of one connection, and what they tell."""
     told: Told = []
-    client = Decoder("client", 0, lambda *event: told.append(event))
-    server = Decoder("server", 0, lambda *event: told.append(event))
-    server.peer = client
+    client, server = (
+        Decoder(side, 0, lambda event: told.append((event.kind, event.text, event.data)))
+        for side in ("client", "server")  # type: ignore[arg-type]
+    )
+    client.peer, server.peer = server, client
+    return client, server, told
+
+
+@pytest.mark.parametrize("status", [503, 200, 404])
+def test_no_frames_follow_a_refused_handshake(status: int) -> None:
+    """After a status that is not 101 nothing is made of the body, and what the client sends is no frame."""
+    client, server, told = both()
     client.feed(REQUEST)
-    server.feed(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
+    server.feed(b"HTTP/1.1 %d Whatever\r\nContent-Length: 4\r\n\r\nbusy" % status)
     client.feed(Frame(Opcode.TEXT, b"x").serialize(mask=True))
-    assert [(kind, text) for kind, text, _ in told] == [("handshake", "GET /chat → 503")]
+    assert [(kind, text) for kind, text, _ in told] == [("handshake", f"GET /chat → {status}")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "response"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        (b"GET /health HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (b"HEAD /health HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        (
+            b"POST /login HTTP/1.1\r\nContent-Length: 3\r\n\r\nann",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\nA;x=y\r\n10 letters\r\n0\r\nt: 1\r\n\r\n",
+        ),
+        (REQUEST, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+    ],
+    ids=["body", "none", "head", "chunks", "refused"],
+)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_other_requests_may_come_before_the_handshake(request_: bytes, response: bytes, step: int) -> None:
+    """On one TCP connection, as browsers and sessions do it; the frames behind are seen, however the bytes are cut."""
+    client, server, told = both()
+
+    def feed(decoder: Decoder, data: bytes) -> None:
+        for start in range(0, len(data), step):
+            decoder.feed(data[start : start + step])
+
+    feed(client, request_)
+    feed(server, response)
+    feed(client, REQUEST)
+    feed(server, RESPONSE)
+    feed(client, Frame(Opcode.TEXT, b"hello").serialize(mask=True))
+    feed(server, Frame(Opcode.TEXT, b"hello").serialize(mask=False))
+    first = request_.split(b" HTTP")[0].decode()
+    status = response.split()[1].decode()
+    texts = [text for _, text, _ in told]
+    assert texts == [f"{first} → {status}", "GET /chat → 101", "TEXT 'hello'", "TEXT 'hello'"]
+
+
+def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    """What the client sends behind it is its own affair: neither direction is decoded any more."""
+    client, server, told = both()
+    client.feed(b"GET /old HTTP/1.0\r\n\r\n")
+    server.feed(b"HTTP/1.0 200 OK\r\n\r\nHTTP/1.1 101 no\r\n\r\n")
+    client.feed(Frame(Opcode.TEXT, b"x").serialize(mask=True))
+    assert [text for _, text, _ in told] == ["GET /old → 200"]
     assert client.stopped
     assert server.stopped
+
+
+def test_a_length_that_is_none_is_opaque() -> None:
+    """It is told once, with the reason."""
+    made, told = decoder("client", greeted=False)
+    made.feed(b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n")
+    assert [text for _, text, _ in told] == ["cannot decode: the length of a body is 'many'"]
 
 
 def test_an_interim_response_is_not_the_answer() -> None:
@@ -86,11 +147,55 @@ def test_an_interim_response_is_not_the_answer() -> None:
     assert [data["status"] for _, _, data in told] == [101]
 
 
+def test_a_response_to_nobodys_request() -> None:
+    """The wire itself may answer for the server, before the client has asked: the event says so."""
+    made, told = decoder("server", greeted=False)
+    made.injected = True
+    made.feed(RESPONSE)
+    assert told == [("handshake", "? → 101", {"link": 0, "request": None, "status": 101, "injected": True})]
+
+
+def test_a_handshake_that_is_cut_off_is_opaque() -> None:
+    """Where the connection ends before the blank line, the part that came is told."""
+    made, told = decoder("client", greeted=False)
+    made.feed(REQUEST[:-1])
+    made.end()
+    assert [(kind, data["why"]) for kind, _, data in told] == [("opaque", "the connection ends inside the handshake")]
+
+
+@pytest.mark.parametrize(("lines", "opaque"), [(LINES - 1, False), (LINES, True)])
+def test_a_head_has_so_many_lines_at_most(lines: int, opaque: bool) -> None:
+    """The blank line at its end is one of them."""
+    made, told = decoder("client", greeted=False)
+    made.feed(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * lines + b"\r\n")
+    assert [kind for kind, _, _ in told] == ["opaque"] * opaque
+    assert made.request == (None if opaque else "GET /")
+
+
 def test_frames_may_come_with_the_handshake() -> None:
     """What follows the blank line in the same piece is decoded."""
     made, told = decoder("server", greeted=False)
     made.feed(RESPONSE + Frame(Opcode.TEXT, b"early").serialize(mask=False))
     assert [kind for kind, _, _ in told] == ["handshake", "frame"]
+
+
+@pytest.mark.parametrize("name", ["websocket", "WebSocket", "h2c, WebSocket"])
+def test_a_client_may_send_frames_before_the_answer(name: str) -> None:
+    """Its request says that it asked for a WebSocket, in letters of either case (RFC 6455 §4.1)."""
+    client, server, told = both()
+    client.feed(f"GET / HTTP/1.1\r\nUpgrade: {name}\r\n\r\n".encode())
+    client.feed(Frame(Opcode.TEXT, b"early").serialize(mask=True))
+    server.feed(RESPONSE)
+    assert [text for _, text, _ in told] == ["TEXT 'early'", "GET / → 101"]
+
+
+def test_behind_an_answer_that_closes_the_connection_nothing_is_decoded() -> None:
+    """The server reads no further, so what the client still sends is no request, nor frames (RFC 9112, section 9.6)."""
+    client, server, told = both()
+    client.feed(REQUEST)
+    server.feed(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n")
+    client.feed(b"whatever\r\n\r\n")
+    assert [text for _, text, _ in told] == ["GET /chat → 503"]
 
 
 @pytest.mark.parametrize(
@@ -123,10 +228,14 @@ def test_what_is_not_a_handshake_is_opaque(source: str, data: bytes, why: str) -
         (Frame(Opcode.TEXT, b"\xff\xfe"), "TEXT b'\\xff\\xfe'", {"payload": "b'\\xff\\xfe'"}),
         (Frame(Opcode.TEXT, b"\xc3"), "TEXT b'\\xc3'", {"payload": "b'\\xc3'"}),
         (Frame(Opcode.TEXT, b"Gr\xc3", fin=False), "TEXT 'Gr'", {"fin": False}),
+        (Frame(Opcode.TEXT, b"x" * (SHOWN - 2)), f"TEXT '{'x' * (SHOWN - 2)}'", {"length": SHOWN - 2}),
+        (Frame(Opcode.TEXT, b"x" * (SHOWN - 1)), f"TEXT '{'x' * (SHOWN - 3)}…'", {"length": SHOWN - 1}),
         (Frame(Opcode.CONT, b"rest"), "CONT 'rest'", {"opcode": "CONT", "fin": True}),
+        (Frame(Opcode.CONT, b"rest\xc3", fin=True), "CONT 'rest'", {"opcode": "CONT", "length": 5}),
         (Frame(Opcode.BINARY, b"\x00a"), "BINARY b'\\x00a'", {"opcode": "BINARY"}),
         (Frame(Opcode.PING, b"abcd"), "PING 4 bytes", {"opcode": "PING", "payload": "b'abcd'"}),
         (Frame(Opcode.PONG, b"a"), "PONG 1 byte", {"opcode": "PONG", "length": 1}),
+        (Frame(Opcode.PONG, b""), "PONG 0 bytes", {"opcode": "PONG", "length": 0}),
         (Frame(Opcode.CLOSE, b"\x03\xe8"), "Close 1000", {"opcode": "CLOSE", "code": 1000, "reason": ""}),
         (Frame(Opcode.CLOSE, b"\x0f\xa0bye"), "Close 4000 'bye'", {"code": 4000, "reason": "bye"}),
         (Frame(Opcode.CLOSE, b""), "Close without a code", {"code": None, "reason": ""}),
@@ -180,6 +289,20 @@ def test_a_compressed_message_has_no_payload() -> None:
     assert "payload" not in second
     assert third["payload"] == "'plain'"
     assert decoded(head)[0][1] == "TEXT 2 bytes compressed"
+
+
+def test_a_ping_in_a_compressed_message_is_not_compressed() -> None:
+    """A control frame may stand between its fragments, and never is (RFC 7692 §6)."""
+    _, (_, text, data) = decoded(b"\x41\x02\xaa\xbb" + Frame(Opcode.PING, b"abcd").serialize(mask=False))
+    assert (text, data["payload"], data.get("compressed")) == ("PING 4 bytes", "b'abcd'", None)
+
+
+def test_a_long_text_is_shown_as_text() -> None:
+    """Also where the part of it that is kept ends inside a character; but not where the message itself does."""
+    long = ("x" + "é" * HEAD).encode()
+    assert decoded(Frame(Opcode.TEXT, long).serialize(mask=False))[0][1].startswith("TEXT 'xéé")
+    broken = b"x" * (HEAD - 1) + b"\xc3"
+    assert decoded(Frame(Opcode.TEXT, broken).serialize(mask=False))[0][1].startswith("TEXT b'xxx")
 
 
 @pytest.mark.parametrize(
@@ -248,14 +371,17 @@ def test_what_the_wire_injects_is_marked() -> None:
     assert [(kind, data["injected"]) for kind, _, data in told] == [("frame", True), ("opaque", True)]
 
 
-def test_a_parser_that_breaks_is_opaque(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("problem", "why"), [(RuntimeError("no such thing"), "no such thing"), (RuntimeError(), "RuntimeError")]
+)
+def test_a_parser_that_breaks_is_opaque(problem: Exception, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails in decoding is told, and does not reach the relay."""
 
     def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("no such thing")
+        raise problem
 
     monkeypatch.setattr(Frame, "parse", broken)
-    assert [data["why"] for _, _, data in decoded(b"\x81\x00")] == ["no such thing"]
+    assert [data["why"] for _, _, data in decoded(b"\x81\x00")] == [why]
 
 
 # Any bytes, cut anywhere

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import labkit
-from labkit.faults import Scene
+from labkit.faults.fault import Scene
 from labkit.timeline import Timeline
 from tests.wire.test_relay import pair
 

@@ -14,19 +14,21 @@ from typing import Any
 
 import psutil
 import pytest
+from aiohttp import ClientSession, TCPConnector, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
-from labkit.clock import scaled
+import labkit
 from labkit.errors import BadValue
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
-from labkit.wire import Link, Wire
+from labkit.wire import Link, Relay
 from labkit.wire.end import CHUNK, HIGH_WATER
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 HELLO = Frame(Opcode.TEXT, b"hello").serialize(mask=True)
 CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
@@ -79,14 +81,14 @@ class Peer:
 class Pair(SimpleNamespace):
     """A client and a server, each a raw socket, and the wire between them."""
 
-    wire: Wire
+    wire: Relay
     link: Link
     client: Peer
     server: Peer
 
     def texts(self) -> list[str]:
-        """Give the texts of what the wire told, but for the client's connecting."""
-        return [event.text for event in self.wire.timeline.select("wire") if event.kind != "link"]
+        """Give the texts of what the wire told, but for the connecting of each end."""
+        return [event.text for event in self.wire.timeline.select("wire") if event.kind not in {"link", "tcp"}]
 
     async def told(self, kind: str) -> dict[str, Any]:
         """Wait for an event of the wire, and give its data."""
@@ -136,7 +138,7 @@ async def dial(url: str) -> Peer:
 @contextlib.asynccontextmanager
 async def pair(scheme: str = "ws") -> AsyncIterator[Pair]:
     with listening() as listener:
-        async with Wire(url_of(listener, scheme)) as wire:
+        async with Relay(url_of(listener, scheme)) as wire:
             client = await dial(wire.url)
             sock, _ = await soon(asyncio.get_running_loop().sock_accept(listener))
             server = Peer(sock)
@@ -182,14 +184,15 @@ async def test_an_echo_is_told_frame_by_frame() -> None:
 
     async with serve(echo, "127.0.0.1", 0, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with Wire(f"ws://127.0.0.1:{port}/chat?room=1") as wire:
+        async with Relay(f"ws://127.0.0.1:{port}/chat?room=1") as wire:
             async with connect(wire.url, compression=None) as websocket:
                 await websocket.send("hello")
                 assert await websocket.recv() == "hello"
             await soon(wire.links[0].closed())
     told = [(event.text, event.data.get("source")) for event in wire.timeline]
-    assert told[:6] == [
+    assert told[:7] == [
         ("client connected", None),
+        ("connected to the server", None),
         ("GET /chat?room=1 → 101", None),
         ("TEXT 'hello'", "client"),
         ("TEXT 'hello'", "server"),
@@ -197,7 +200,7 @@ async def test_an_echo_is_told_frame_by_frame() -> None:
         ("Close 1000", "server"),
     ]
     assert told[-1] == ("link closed", None)
-    assert {"FIN from the server", "FIN from the client"} == {text for text, _ in told[6:-1]}
+    assert {"FIN from the server", "FIN from the client"} == {text for text, _ in told[7:-1]}
 
 
 async def test_small_frames_are_not_held_back() -> None:
@@ -210,7 +213,7 @@ async def test_small_frames_are_not_held_back() -> None:
 async def test_what_the_client_sends_before_the_server_is_there_is_kept() -> None:
     """Bytes, and even the FIN, that come before the wire has reached the server are passed on when it has."""
     with listening() as listener:
-        async with Wire(url_of(listener)) as wire:
+        async with Relay(url_of(listener)) as wire:
             client = await dial(wire.url)
             await client.send(REQUEST)
             client.finish()
@@ -226,7 +229,7 @@ async def test_a_server_that_cannot_be_reached_is_a_reset() -> None:
     """The client of a server that refuses gets RST, and the timeline says why."""
     with listening() as gone:
         url = url_of(gone)
-    async with Wire(url) as wire:
+    async with Relay(url) as wire:
         client = await dial(wire.url)
         with pytest.raises(ConnectionResetError):
             await client.read()
@@ -431,8 +434,15 @@ async def test_inject_comes_behind_what_was_relayed_and_is_marked() -> None:
         assert await p.server.read_exactly(len(HELLO + CLOSE)) == HELLO + CLOSE
         p.link.inject(b"\x81\x02hi", to="client")
         assert await p.client.read_exactly(4) == b"\x81\x02hi"
+        await p.client.send(HELLO)
+        await p.server.read_exactly(len(HELLO))
         told = [(e.text, e.data.get("injected", False)) for e in p.wire.timeline.select("wire", "frame")]
-        assert told == [("TEXT 'hello'", False), ("Close 1000", True), ("TEXT 'hi'", True)]
+        assert told == [
+            ("TEXT 'hello'", False),
+            ("Close 1000", True),
+            ("TEXT 'hi'", True),
+            ("TEXT 'hello'", False),
+        ]
 
 
 async def test_a_truncated_frame_is_told_when_the_wire_ends_the_link() -> None:
@@ -444,6 +454,16 @@ async def test_a_truncated_frame_is_told_when_the_wire_ends_the_link() -> None:
         assert await p.server.read_exactly(5) == HELLO[:5]
         assert await p.server.read() == b""
         assert (await p.told("opaque"))["why"] == "the connection ends inside a frame"
+
+
+async def test_a_truncated_frame_is_told_before_the_fin_that_cut_it() -> None:
+    """At once, though the other direction goes on."""
+    async with pair() as p:
+        await p.greet()
+        await p.client.send(HELLO[:5])
+        p.client.finish()
+        await p.told("fin")
+        assert p.texts()[1:] == ["cannot decode: the connection ends inside a frame", "FIN from the client"]
 
 
 async def test_hold_close_withholds_the_goodbye_and_nothing_else() -> None:
@@ -550,7 +570,7 @@ async def test_a_fault_of_the_wire_strikes_every_live_link() -> None:
     """The wire's methods act on all links that are live; links are numbered in the order of connecting."""
     with listening() as listener:
         loop = asyncio.get_running_loop()
-        async with Wire(url_of(listener)) as wire:
+        async with Relay(url_of(listener)) as wire:
             clients, servers = [], []
             for _ in range(3):
                 clients.append(await dial(wire.url))
@@ -585,7 +605,7 @@ async def test_an_end_that_does_not_exist_is_refused() -> None:
 )
 async def test_the_url_is_the_servers_with_another_address(path: str, userinfo: str) -> None:
     """Scheme, path and query stay; a relay needs no other changes at the client."""
-    async with Wire(f"ws://{userinfo}localhost:9{path}") as wire:
+    async with Relay(f"ws://{userinfo}localhost:9{path}") as wire:
         assert wire.url == f"ws://{userinfo}127.0.0.1:{address(wire.url.replace(userinfo, ''))[1]}{path}"
 
 
@@ -605,18 +625,18 @@ async def test_the_url_is_the_servers_with_another_address(path: str, userinfo: 
 def test_a_bad_url_is_told_in_one_sentence(url: Any) -> None:
     """What the wire cannot relay to is refused before anything is opened."""
     with pytest.raises(BadValue, match="is not the URL of a server; the wire takes one such as"):
-        Wire(url)
+        Relay(url)
 
 
 def test_a_url_with_a_fragment_is_refused() -> None:
     """RFC 6455 §3 forbids it."""
     with pytest.raises(BadValue, match="fragment"):
-        Wire("ws://127.0.0.1:80/#here")
+        Relay("ws://127.0.0.1:80/#here")
 
 
 async def test_a_wire_has_a_url_only_while_it_is_open() -> None:
     """Before and after the block there is nothing to connect to."""
-    wire = Wire("ws://127.0.0.1:80/")
+    wire = Relay("ws://127.0.0.1:80/")
     with pytest.raises(BadValue, match="only inside"):
         _ = wire.url
     async with wire:
@@ -655,7 +675,7 @@ async def test_nothing_is_left_behind(ending: str) -> None:
 
         async def experiment() -> None:
             nonlocal url
-            async with Wire(url_of(listener)) as wire:
+            async with Relay(url_of(listener)) as wire:
                 for _ in range(3):
                     peers.append(await dial(wire.url))
                     peers.append(Peer((await soon(loop.sock_accept(listener)))[0]))
@@ -682,12 +702,30 @@ async def test_nothing_is_left_behind(ending: str) -> None:
         assert task.cancelled() or (task.exception() is None) == (ending == "leaves")
 
 
+async def test_a_wire_that_is_cancelled_while_it_opens_leaves_nothing() -> None:
+    """At whatever turn of the loop: it listens, or no socket is open."""
+    ended: list[bool] = []
+    for turns in range(4):
+        open_before = handles()
+        wire = Relay("ws://127.0.0.1:80/")
+        opening = asyncio.create_task(wire.__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        ended.append(opening.cancelled())
+        if not opening.cancelled():
+            await wire.__aexit__(None, None, None)
+        assert handles() == open_before
+    assert ended == [True, True, False, False]
+
+
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_client_that_comes_as_the_wire_closes_is_not_left_behind(turns: int) -> None:
     """At whatever turn of the loop between the client's connecting and the link's start the block is left."""
     with listening() as listener:
         tasks, open_before = asyncio.all_tasks(), handles()
-        wire = Wire(url_of(listener))
+        wire = Relay(url_of(listener))
         for _ in range(2):  # a wire may be opened again
             with socket.socket() as client:
                 async with wire:
@@ -709,7 +747,7 @@ async def test_a_server_that_never_accepts_holds_nothing_up() -> None:
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
         tasks, open_before = asyncio.all_tasks(), handles()
-        async with Wire(url_of(listener)) as wire:
+        async with Relay(url_of(listener)) as wire:
             one, two = await dial(wire.url), await dial(wire.url)
             for number in (0, 1):
                 await soon(wire.timeline.until(lambda e, n=number: e.data["link"] == n))
@@ -734,5 +772,57 @@ async def test_a_server_that_never_accepts_holds_nothing_up() -> None:
 async def test_events_go_to_the_timeline_that_is_given() -> None:
     """Several parts of an experiment record on one timeline."""
     timeline = Timeline()
-    async with Wire("ws://127.0.0.1:80/", timeline=timeline) as wire:
+    async with Relay("ws://127.0.0.1:80/", timeline=timeline) as wire:
         assert wire.timeline is timeline
+
+
+async def test_a_link_that_is_closed_holds_next_to_nothing() -> None:
+    """A wire keeps its links, and may have thousands: what stays of one is a few small objects, and no buffer."""
+    async with pair() as p:
+        await p.greet()
+        while_open = sys.getsizeof(p.link.client._buffer)
+        p.wire.reset()
+        await soon(p.link.closed())
+        for end in (p.link.client, p.link.server):
+            assert sys.getsizeof(end._buffer) < 100 < while_open
+            assert end.transport is None
+        # Breaking it once more is no mistake, and does nothing.
+        p.link.reset()
+        p.link.fin()
+        p.link.inject(b"x")
+        assert not p.link.live
+
+
+async def test_frames_are_seen_behind_another_request_on_the_same_connection() -> None:
+    """A page that is fetched first, and then the handshake, as sessions do it: the wire sees both, and every frame."""
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="hello")
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            await ws.send_str(message.data)
+        return ws
+
+    app = web.Application()
+    app.add_routes([web.get("/page", page), web.get("/ws", echo)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with labkit.Wire(f"ws://127.0.0.1:{runner.addresses[0][1]}/") as wire:
+        address = wire.url.removeprefix("ws")
+        # Without compression, so that the wire can show what is said.
+        connector = TCPConnector(limit=1)
+        async with ClientSession(connector=connector) as session:
+            async with session.get(f"http{address}page") as response:
+                assert await response.text() == "hello"
+            async with session.ws_connect(f"ws{address}ws", compress=0) as ws:
+                await ws.send_str("over the wire")
+                await ws.receive_str()
+        assert len(wire.links) == 1
+        texts = [event.text for event in wire.timeline.select("wire", "handshake", "frame")][:4]
+    await runner.cleanup()
+    said = "TEXT 'over the wire'"
+    assert texts == ["GET /page → 200", "GET /ws → 101", said, said]

@@ -1,0 +1,364 @@
+"""The commands: ``labkit play``, ``labkit matrix``, ``labkit check``, ``labkit doctor`` and the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from labkit.cli.arguments import load_handler, read_fault, read_header, read_option, read_when
+from labkit.cli.lab import has_screen, lab
+from labkit.errors import LabError
+from labkit.support.wording import plain
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+
+class _Group(click.Group):
+    """Reports the errors of the lab and of the operating system in one sentence, with exit code 2."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                _flush()
+        except (LabError, OSError) as error:
+            with suppress(OSError):
+                click.echo(f"Error: {plain(str(error))}", err=True)
+            sys.exit(2)
+
+
+def _flush() -> None:
+    """Write the rest of the buffer now, while an error can still be reported in one sentence."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        # Python tries again when it exits, and would print a traceback. Writing to os.devnull cannot fail.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+        raise LabError(f"the output cannot be written: {error.strerror or error}") from error
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    import labkit
+
+    try:
+        return labkit.run(coroutine)
+    except asyncio.CancelledError as interrupt:  # for example, because a handler raised KeyboardInterrupt
+        raise LabError(f"interrupted: {interrupt}") from interrupt
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="labkit", message="labkit %(version)s, The Disconnect Lab")
+def main() -> None:
+    """What happens to a WebSocket handler when its client goes away?"""
+
+
+main.add_command(lab)
+
+
+# --- play ------------------------------------------------------------------------------------------------------------
+
+
+_when = click.option(
+    "--when", help="When the fault strikes: 'through' (the default), 'note: TEXT', a number of seconds, or 'Await(7)'."
+)
+
+
+def _conversation(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options on what the clients say."""
+    for option in (
+        click.option("--subprotocol", "subprotocols", multiple=True, help="A subprotocol that the client offers."),
+        click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of its request."),
+        click.option("--path", help="The path for which the client asks, such as '/chat?room=1'."),
+        click.option("--talk", metavar="FILE_OR_MODULE:FUNCTION", help="The client's own conversation."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(
+    talk: str | None, when: str | None, path: str | None, headers: tuple[str, ...], subprotocols: tuple[str, ...]
+) -> dict[str, Any]:
+    """What these options mean for ``labkit.play``; without those that are not given."""
+    given = {
+        "talk": talk and load_handler(talk, "talk"),
+        "when": when and read_when(when),
+        "path": path,
+        "headers": dict(map(read_header, headers)),
+        "subprotocols": subprotocols,
+    }
+    return {name: value for name, value in given.items() if value not in (None, {}, ())}
+
+
+@main.command()
+@click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
+@click.option("--on", default="aiohttp", show_default=True, help="The stack; `labkit stacks` lists them.")
+@click.option(
+    "--fault", default="reset", show_default=True, help="`labkit faults` lists them; with knobs: 'close(code=4000)'"
+)
+@click.option("--message", "messages", multiple=True, help="A message of the client; may be given many times.")
+@_conversation
+@_when
+@click.option("--patience", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the handler.")
+@click.option("--client", default="labkit", show_default=True, help="The client: labkit, aiohttp or websockets.")
+@click.option("--clients", default=1, show_default=True, help="How many connect; the fault strikes the first.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the server's library.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict and the events as JSON.")
+def play(
+    *,
+    handler: str,
+    on: str,
+    fault: str,
+    messages: tuple[str, ...],
+    talk: str | None,
+    when: str | None,
+    path: str | None,
+    headers: tuple[str, ...],
+    subprotocols: tuple[str, ...],
+    patience: float | None,
+    client: str,
+    clients: int,
+    options: tuple[str, ...],
+    png: Path | None,
+    as_json: bool,
+) -> None:
+    """Play a handler whose client goes away, and show what happened.
+
+    For example: labkit play server.py:echo --on websockets --fault reset
+    """
+    import labkit
+
+    function = load_handler(handler)
+    settings: dict[str, Any] = dict(read_option(option) for option in options)
+    if own := settings.keys() & inspect.signature(labkit.play).parameters.keys():
+        raise LabError(f"{min(own)!r} is not an option of the server's library; `labkit play --help` lists the lab's")
+    settings |= _settings(talk, when, path, headers, subprotocols)
+    if messages:
+        settings["messages"] = messages
+    if patience is not None:
+        settings["patience"] = patience
+    run = _run(labkit.play(function, on=on, fault=read_fault(fault), client=client, clients=clients, **settings))
+    _draw(run, png)
+    if as_json:
+        document = {name: getattr(run, name) for name in ("handler", "on", "fault")}
+        document |= {
+            "verdict": dataclasses.asdict(run.verdict),
+            "events": [
+                {
+                    **dict(zip(("at", "lane", "kind", "text", "data"), event, strict=True)),
+                    "connection": event.connection,
+                }
+                for event in run.timeline
+            ],
+        }
+        click.echo(_dump(document))
+    else:
+        click.echo(str(run))
+
+
+@main.command()
+@click.argument("handlers", metavar="FILE_OR_MODULE:HANDLER...", nargs=-1, required=True)
+@click.option("--on", multiple=True, help="A stack; may be given many times. Without it, all.")
+@click.option("--fault", "faults", multiple=True, help="A fault; may be given many times. Without it, all.")
+@_conversation
+@_when
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of `labkit.play`.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the chart to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a row for each cell, as JSON.")
+def matrix(
+    *,
+    handlers: tuple[str, ...],
+    on: tuple[str, ...],
+    faults: tuple[str, ...],
+    talk: str | None,
+    when: str | None,
+    path: str | None,
+    headers: tuple[str, ...],
+    subprotocols: tuple[str, ...],
+    options: tuple[str, ...],
+    png: Path | None,
+    as_json: bool,
+) -> None:
+    """Play handlers on stacks against faults, and show the outcomes.
+
+    For example: labkit matrix server.py:echo server.py:better --on websockets
+    """
+    import labkit
+
+    functions = [load_handler(handler) for handler in handlers]
+    settings = dict(read_option(option) for option in options)
+    settings |= _settings(talk, when, path, headers, subprotocols)
+    to_strike = [read_fault(fault) for fault in faults] or None
+    table = _run(labkit.matrix(functions, on=on or None, faults=to_strike, **settings))
+    _draw(table, png)
+    click.echo(_dump(table.rows()) if as_json else str(table))
+
+
+@main.command()
+@click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
+@click.option("--on", default="aiohttp", show_default=True, help="The stack; `labkit stacks` lists them.")
+@click.option("--fault", default="reset", show_default=True, help="`labkit faults` lists them.")
+@click.option("--message", "messages", multiple=True, help="A message of the client; may be given many times.")
+@_conversation
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of `labkit.moments`.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a row for each moment, as JSON.")
+def moments(
+    *,
+    handler: str,
+    on: str,
+    fault: str,
+    messages: tuple[str, ...],
+    talk: str | None,
+    path: str | None,
+    headers: tuple[str, ...],
+    subprotocols: tuple[str, ...],
+    options: tuple[str, ...],
+    png: Path | None,
+    as_json: bool,
+) -> None:
+    """Let a fault strike at each await of a handler, and show what each moment leads to.
+
+    For example: labkit moments shop.py:order --on aiohttp-cancel --fault reset
+    """
+    import labkit
+
+    settings = dict(read_option(option) for option in options)
+    settings |= _settings(talk, None, path, headers, subprotocols)
+    if messages:
+        settings["messages"] = messages
+    strip = _run(labkit.moments(load_handler(handler), on=on, fault=read_fault(fault), **settings))
+    _draw(strip, png)
+    click.echo(json.dumps(strip.rows(), indent=2, ensure_ascii=False) if as_json else str(strip))
+
+
+def _draw(thing: Any, png: Path | None) -> None:
+    if png is None:
+        return
+    try:
+        thing.plot().savefig(png, format="png")
+    except OSError as error:
+        raise LabError(f"cannot write {png}: {error.strerror or error}") from error
+
+
+def _dump(document: Any) -> str:
+    """Write JSON in which no character can do harm to a terminal; each that cannot be printed is JSON's escape."""
+    text = json.dumps(document, indent=2, default=_to_json, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def _to_json(value: Any) -> Any:
+    """Convert a value that ``json`` cannot write."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, AbstractSet):
+        return sorted(value)
+    return str(value)
+
+
+# --- exercises -------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("exercise", metavar="EXERCISE")
+@click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
+def check(exercise: str, handler: str) -> None:
+    """Check a handler against the rules of an exercise; `labkit exercises` lists them.
+
+    For example: labkit check unclean-exit server.py:handler
+    """
+    import labkit
+
+    report = _run(labkit.check(exercise, load_handler(handler)))
+    click.echo(str(report))
+    if not report.passed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("name", required=False)
+def exercises(name: str | None) -> None:
+    """List the exercises and which of them are done; or show the goal, the rules and the starter of the one NAME."""
+    import labkit
+    from labkit.support.checks import find
+
+    if name is not None:
+        click.echo(find("exercise", name, labkit.EXERCISES).about)
+    else:
+        click.echo(str(labkit.progress()))
+
+
+# --- faults, stacks --------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("name", required=False)
+def faults(name: str | None) -> None:
+    """List the faults, or describe the one with a NAME."""
+    from labkit import FAULTS
+    from labkit.faults.fault import find_fault
+
+    if name is not None:
+        click.echo(find_fault(name).about)
+    else:
+        _list({name: _first_line(fault) for name, fault in FAULTS.items()})
+
+
+@main.command()
+def stacks() -> None:
+    """List the stacks: server libraries with their settings."""
+    from labkit import STACKS
+
+    _list({name: _first_line(stack) for name, stack in STACKS.items()})
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
+
+
+def _list(rows: Mapping[str, str]) -> None:
+    wide = max(map(len, rows), default=0)
+    for name, text in rows.items():
+        click.echo(f"{name:<{wide}}  {text}".rstrip())
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--brief", is_flag=True, help="One line, if nothing is bad.")
+@click.option("--browser", is_flag=True, help="Open a page in the browser too, and try its WebSocket.")
+def doctor(*, brief: bool, browser: bool) -> None:
+    """Check everything that the lab needs, and say how to mend what is wrong."""
+    import asyncio
+
+    from labkit.doctor import examine
+
+    report = asyncio.run(examine(browser=browser or not brief, show=_show if browser else None))
+    click.echo(report.sentence if brief and report.good else repr(report))
+    if not report.good:
+        sys.exit(1)
+
+
+def _show(address: str) -> None:
+    import webbrowser
+
+    if not (has_screen(os.environ) and webbrowser.open(address)):
+        click.echo(f"Open {address} in a browser on this machine.", err=True)

@@ -1,0 +1,173 @@
+"""What exercises stage beside the faults: a client that talks on, a fault during a job, many messages at once.
+
+They are faults for ``play``, and belong to no family, so that neither ``labkit.FAULTS`` nor a matrix has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labkit.events import (
+    ClientEnded,
+    ClientError,
+    ClientRecv,
+    Event,
+    HandlerEnd,
+    HandlerRecv,
+    LoopBlocked,
+    LoopUnblocked,
+    WireFrame,
+)
+from labkit.faults import Fault
+from labkit.faults.fault import Scene, find_fault
+from labkit.support.clock import scaled
+
+__all__ = ["AllAtOnce", "Burst", "InTheMiddle", "TalksOn"]
+
+#: The family of what is staged here.
+_FAMILY = "exercise"
+
+
+@dataclass(frozen=True)
+class TalksOn(Fault, name="talks-on", family=_FAMILY):
+    """The client goes on talking: it sends its messages again, one after the other, without waiting for answers.
+
+    Args:
+        every: seconds from one message to the next.
+        times: how many messages; fewer, if the connection ends.
+    """
+
+    happened = "the client began to talk on"
+    ends = "nothing"
+    demands = "answer"
+    needs = "client"
+
+    every: float = 0.3
+    times: int = 8
+
+    async def strike(self, scene: Scene) -> None:
+        """Send a message now and then."""
+        for number in range(self.times):
+            if await scene.timeline.until(_is_over, self.every) is not None:
+                return
+            scene.client.send(scene.messages[number % len(scene.messages)])
+
+
+@dataclass(frozen=True)
+class InTheMiddle(Fault, name="in-the-middle", family=_FAMILY):
+    """A fault strikes when the handler has received one more message, and is still busy with it.
+
+    Args:
+        fault: the name of the fault.
+        message: the message.
+    """
+
+    happened = "it struck in the middle of a job"
+    ends = "connection"
+    demands = "end"
+    needs = "server"
+
+    fault: str = "shutdown"
+    message: str = "30"
+
+    async def due(self, scene: Scene) -> bool:
+        """Wait for the answers to all before it, send the message, and wait until the handler has it."""
+        await _all_answered(scene)
+        start = len(scene.timeline)
+        scene.client.send(self.message)
+        await scene.timeline.until(lambda event: isinstance(event, HandlerRecv), scene.patience, start=start)
+        return True
+
+    async def strike(self, scene: Scene) -> None:
+        """Let the fault strike."""
+        await find_fault(self.fault).strike(scene)
+
+
+@dataclass(frozen=True)
+class AllAtOnce(Fault, name="all-at-once", family=_FAMILY):
+    """The client sends messages at once, and waits for as many answers.
+
+    Args:
+        messages: the messages.
+    """
+
+    happened = "the client sent several messages at once"
+    ends = "nothing"
+    demands = "answer"
+    needs = "own client"
+
+    messages: tuple[str, ...] = ()
+
+    async def due(self, scene: Scene) -> bool:
+        """Wait for the answers to all before them."""
+        await _all_answered(scene)
+        return True
+
+    async def strike(self, scene: Scene) -> None:
+        """Send them in one write."""
+        start, received = len(scene.timeline), 0
+        with scene.own_client.in_one_write():
+            for message in self.messages:
+                scene.client.send(message)
+
+        def is_last(event: Event) -> bool:
+            nonlocal received
+            received += isinstance(event, ClientRecv)
+            return received == len(self.messages) or _is_over(event)
+
+        await scene.timeline.until(is_last, scene.patience, start=start)
+
+
+@dataclass(frozen=True)
+class Burst(Fault, name="burst-then-reset", family=_FAMILY):
+    """The client sends many messages at once and vanishes, while the server's loop is busy with something else.
+
+    On the wire: many messages, and RST. On Linux the server's system still has the messages when it has learned of the
+    RST. So the handler receives them, and cannot answer.
+
+    Args:
+        number: how many messages.
+        busy: for how long the server's loop is busy, in seconds, multiplied by ``LABKIT_TIME_SCALE``.
+    """
+
+    happened = "the client sent many messages and vanished"
+    ends = "connection"
+    demands = "end"
+    needs = "own loop"
+
+    number: int = 200
+    busy: float = 0.3
+
+    async def strike(self, scene: Scene) -> None:
+        """Block the server's loop; meanwhile send the messages, and reset the connection."""
+        start, passed = len(scene.timeline), 0
+        scene.server.block(scaled(self.busy))
+        await scene.timeline.until(lambda event: isinstance(event, LoopBlocked), scene.patience, start=start)
+        with scene.own_client.in_one_write():
+            for number in range(self.number):
+                scene.client.send(scene.messages[number % len(scene.messages)])
+
+        def is_last(event: Event) -> bool:
+            nonlocal passed
+            passed += isinstance(event, WireFrame) and event.source == "client"
+            return passed == self.number or _is_over(event)
+
+        await scene.timeline.until(is_last, scene.patience, start=start)
+        scene.wire.reset()
+        await scene.timeline.until(lambda event: isinstance(event, LoopUnblocked), start=start)
+
+
+async def _all_answered(scene: Scene) -> None:
+    """Wait until the client has as many answers as it has sent messages."""
+    expected = len(scene.messages)
+
+    def is_last(event: Event) -> bool:
+        nonlocal expected
+        expected -= isinstance(event, ClientRecv)
+        return expected <= 0 or _is_over(event)
+
+    await scene.timeline.until(is_last, scene.patience)
+
+
+def _is_over(event: Event) -> bool:
+    return isinstance(event, ClientEnded | ClientError | HandlerEnd)

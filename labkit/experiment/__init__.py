@@ -1,0 +1,1 @@
+"""One experiment: a handler, a stack, a fault, and what came of it."""

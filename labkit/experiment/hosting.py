@@ -1,0 +1,203 @@
+"""Hosts a handler on loopback, as it is hosted in production."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from labkit.connections import Connections
+from labkit.events import Event, HandlerEnd, LoopStop, WireFault
+from labkit.experiment.run import Run, run_so_far
+from labkit.faults.fault import registry
+from labkit.stacks import STACKS, find_stack
+from labkit.stacks.server import Server
+from labkit.stacks.stack import Stack
+from labkit.support.checks import check_seconds
+from labkit.support.clock import now, scaled
+from labkit.support.interrupts import cancel_on_interrupt
+from labkit.support.loop import check_loop, finish, until_done
+from labkit.support.wakeup import wakeups
+from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.block import Blocks, watch_blocks
+from labkit.watch.capture import capture
+from labkit.watch.host import Handler, Host, check_handler, name_of
+from labkit.watch.lines import original, watch
+from labkit.watch.opened import watch_opened
+from labkit.watch.over import why_over
+from labkit.watch.processes import watch_processes
+from labkit.watch.remains import reap
+from labkit.watch.started import watch_starts
+
+__all__ = ["HostedServer", "check_target", "end_experiment", "host"]
+
+
+class HostedServer(Server):
+    """A server with a handler, as ``labkit.host`` yields it."""
+
+    def run(self) -> Run:
+        """Give the run so far: what has happened on the server's timeline until now.
+
+        Inside the block of ``labkit.host``, what has not happened yet may still happen, so more is unknown, such as
+        what a handler will leave behind. After the block, all is known, unless the timeline was given and goes on.
+
+        Returns:
+            The run. What happens later does not change it.
+        """
+        return run_so_far(self.timeline, name_of(self._host.handler), self.stack.name, self.inside)
+
+
+def check_target(handler: Handler, on: str, options: dict[str, Any]) -> Stack:
+    """Refuse a target that cannot be hosted, before any socket opens.
+
+    Args:
+        handler: the handler.
+        on: the stack's name.
+        options: keyword arguments for the library's function.
+
+    Returns:
+        The stack.
+
+    Raises:
+        UnknownName: there is no stack of this name.
+        BadHandler: the handler is not a coroutine function of one argument.
+        BadOption: the library does not take an option.
+    """
+    stack = find_stack(on)
+    check_handler(handler, stack.argument)
+    stack.check_options(options)
+    scaled(1)  # report a wrong LABKIT_TIME_SCALE now, and not in the middle of the cleanup
+    return stack
+
+
+@asynccontextmanager
+async def host(
+    handler: Handler,
+    on: str = "aiohttp",
+    *,
+    timeline: Timeline | None = None,
+    patience: float = 2.0,
+    **server_options: Any,
+) -> AsyncIterator[HostedServer]:
+    """Host a handler on loopback, with the library's own defaults, while the block runs.
+
+    What the handler prints and logs goes to the timeline, and ``server.run()`` gives a run of what has happened. At the
+    end of the block, a handler whose connection is over may end by itself while the patience lasts; then every handler
+    is stopped, and the tasks that handlers have left are ended.
+
+    Args:
+        handler: a coroutine function, exactly as the library wants it.
+        on: the stack's name.
+        timeline: where to record; a new one, if None. One that is given may go on after the block, so nothing is waited
+            for at its end.
+        patience: how long a handler may take from the end of its connection to its own, in seconds, times
+            ``LABKIT_TIME_SCALE``.
+        server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
+
+    Yields:
+        The server.
+
+    Raises:
+        UnknownName: there is no stack of this name.
+        BadHandler: the handler is not a coroutine function of one argument.
+        BadOption: the library does not take an option.
+        BadValue: the patience is wrong.
+        LabError: no loop of asyncio runs the caller.
+    """
+    stack = check_target(handler, on, server_options)
+    limit = scaled(check_seconds("patience", patience))
+    check_loop()
+    own, timeline = timeline is None, Timeline() if timeline is None else timeline
+    others = [other for other in STACKS.values() if other.distribution != stack.distribution]
+    telltales = {other.distribution: other.telltales for other in others}
+    handler_host = Host(handler, timeline, stack=stack.name, library=stack.library, telltales=telltales)
+    # The server's tasks, and all that the handler starts, inherit this context, and with it the scope.
+    context = contextvars.copy_context()
+    context.run(scope.set, Scope(timeline, "handler"))
+    code = getattr(original(handler), "__code__", None)
+    try:
+        with (
+            cancel_on_interrupt(),
+            wakeups(),
+            capture(timeline),
+            _watch(handler, timeline),
+            watch_blocks(timeline, code) as blocks,
+        ):
+            starting = asyncio.create_task(
+                _start(stack, handler_host, server_options, context, blocks), context=context
+            )
+            try:
+                server = await until_done(starting)
+                yield server
+                if own:
+                    began = now()
+                    await _let_end(server, limit)
+                    await server.outlived(max(began + limit - now(), 0.0))
+                    await end_experiment(server, limit)
+            finally:
+                # In a task of its own, which a cancel does not reach: so a second interrupt leaves nothing behind
+                # either.
+                if not starting.cancelled() and starting.exception() is None:
+                    await finish(starting.result().stop, context)
+    finally:
+        await reap(timeline)
+
+
+@contextmanager
+def _watch(handler: Handler, timeline: Timeline) -> Iterator[None]:
+    """Watch the lines of the handler, and what it starts and opens."""
+    with ExitStack() as watches:
+        watches.enter_context(watch_starts(timeline, handler, original(handler)))
+        watches.enter_context(watch_processes())
+        watches.enter_context(watch_opened())
+        watches.enter_context(watch(handler, timeline))
+        yield
+
+
+async def _start(
+    stack: Stack, handler_host: Host, options: dict[str, Any], context: contextvars.Context, blocks: Blocks
+) -> HostedServer:
+    return HostedServer(await stack.start(handler_host, options), stack, handler_host, context, blocks)
+
+
+async def _let_end(server: Server, limit: float) -> None:
+    """Wait for the handlers whose connection is over, or is about to be since a fault has struck it."""
+    timeline, running = server.timeline, server.running
+    if not running:
+        return
+    start = len(timeline.recorded())
+    over = [event for event in timeline if why_over(event) is not None or _ends_a_connection(event)]
+    waited_for = running & Connections(timeline).served_of(over)
+
+    def are_over(event: Event) -> bool:
+        return isinstance(event, HandlerEnd) and not waited_for & server.running
+
+    if waited_for & server.running:
+        await timeline.until(are_over, limit, start=start)
+
+
+def _ends_a_connection(event: Event) -> bool:
+    return isinstance(event, WireFault) and event.fault in registry and registry[event.fault].ends == "connection"
+
+
+async def end_experiment(server: Server, patience: float = 0.0, only: Collection[int] | None = None) -> None:
+    """Record what handlers have left, and that the experiment ends here; then stop the handlers.
+
+    The lab causes what happens after this.
+
+    Args:
+        server: the server.
+        patience: the longest wait that the experiment allowed, in seconds.
+        only: the numbers, on the server's side, of the connections to tell of; all, if None.
+    """
+    await server.tell_left(only)
+    # asyncio logs "Task exception was never retrieved" when the task is collected. Such tasks are young.
+    gc.collect(1)
+    inside = server.inside
+    methods, numbers = [method for _, method in inside], [number for number, _ in inside]
+    if not server.blocks.ended:  # else it is recorded already
+        server.timeline.append(LoopStop(patience, methods, numbers, text="the lab ends the experiment"))
+    await server.stop_handlers()

@@ -1,0 +1,123 @@
+"""The path of one client: its connection through the wire to the server, while an experiment runs."""
+
+from __future__ import annotations
+
+from labkit.clients import Client
+from labkit.connections import Connections
+from labkit.events import Event
+from labkit.experiment.talk import Function, Talk
+from labkit.stacks.server import Server
+from labkit.timeline import Part, Timeline
+from labkit.watch.moments import Moment
+from labkit.watch.through import Through
+from labkit.wire import Breaker, SomeLinks
+
+__all__ = ["Path"]
+
+
+class Path:
+    """What belongs to the connection of one client, and to no other client and no stranger.
+
+    Args:
+        client: the client.
+        wire: the relay.
+        server: the server.
+        connections: tells which events belong to which connection.
+        talk: the client's own conversation; None if it sends messages.
+
+    Attributes:
+        client: the client.
+        timeline: its events, and those that belong to no connection.
+        wire: its link.
+        server: the server; of the handlers, its own.
+        through: what is known of the client's conversation with its handler; None until somebody has waited for it.
+        said: the messages that the client has sent in its conversation.
+        talk: the client's own conversation.
+    """
+
+    def __init__(
+        self, client: Client, wire: Breaker, server: Server, connections: Connections, talk: Function | None = None
+    ) -> None:
+        self.client = client
+        self.timeline: Timeline = Part(client.timeline, self._owns)
+        self.wire = SomeLinks(wire, lambda link: link.number in connections.links(client.number))
+        self.server = _OwnServer(server, self)
+        self.through: Through | None = None
+        self._connections = connections
+        self._exchanges = server.exchanges(self.timeline, lambda: self.served)
+        self._real_server = server
+        self.said: list[str | bytes] = []
+        self.talk = None if talk is None else Talk(talk, client, self.timeline, self.send)
+
+    def send(self, message: str | bytes) -> None:
+        """Make the client send a message."""
+        self.said.append(message)
+        self.client.send(message)
+
+    async def wait_until_through(self, patience: float) -> Through:
+        """Wait until all is through that the client has sent.
+
+        Args:
+            patience: the longest wait, in seconds.
+
+        Returns:
+            How it is known; or that it is unknown, when the patience is over.
+        """
+        self.through = await self._real_server.through(self._exchanges, len(self.said), patience)
+        return self.through
+
+    def watch_for(self, moment: Moment) -> None:
+        """Have a moment looked for, before the client connects."""
+        self._real_server.watch_for(moment)
+
+    @property
+    def served(self) -> set[int]:
+        """The numbers of the connection on the server's side."""
+        return self._connections.served(self.client.number)
+
+    def stands(self) -> tuple[int | None, int]:
+        """Tell at which line the client's handler waits, and how many times it has waited by now."""
+        return self._real_server.stands(self.served)
+
+    def _owns(self, event: Event) -> bool:
+        return self._connections.owns(self.client.number, event)
+
+
+class _OwnServer:
+    """The server, as a fault sees it that strikes the connection of one client."""
+
+    def __init__(self, server: Server, path: Path) -> None:
+        self._server = server
+        self._path = path
+
+    def shut_down(self) -> None:
+        """Begin the library's own shutdown."""
+        self._server.shut_down()
+
+    async def cancel(self) -> None:
+        """Cancel the client's handler, and wait until it either awaits something again or has ended."""
+        await self._server.cancel(self._path.served)
+
+    def throw(self, exception: Exception) -> None:
+        """Raise an exception in the client's handler, at the ``await`` where it stands."""
+        self._server.throw(exception, self._path.served)
+
+    def narrow(self) -> None:
+        """Give the client's connection a small send buffer in the system, so that few unsent bytes fill it."""
+        self._server.narrow(self._path.served)
+
+    def block(self, seconds: float) -> None:
+        """Block the event loop in which the server runs."""
+        self._server.block(seconds)
+
+    async def settled(self, limit: float) -> None:
+        """Wait until the library has dealt with the end of the client's handler."""
+        await self._server.settled(limit, self._path.served)
+
+    async def look(self) -> None:
+        """Look at what the client's handler has started by now."""
+        await self._server.look(self._path.served)
+
+    async def outlived(self, limit: float) -> None:
+        """Wait until nothing is left of what the client's handler has started."""
+        await self._server.outlived(limit, self._path.served)

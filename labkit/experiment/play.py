@@ -1,0 +1,175 @@
+"""Plays one experiment: sets up the server, the wire and the client, runs the scenario, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final
+
+from labkit.clients import OWN, check_client, make_client, make_request
+from labkit.connections import Connections
+from labkit.errors import BadValue
+from labkit.experiment.hosting import check_target, end_experiment, host
+from labkit.experiment.path import Path
+from labkit.experiment.run import Run
+from labkit.experiment.scenario import run_scenario
+from labkit.experiment.talk import Function
+from labkit.experiment.when import THROUGH, When, check_when
+from labkit.faults import Fault
+from labkit.faults.fault import find_fault
+from labkit.stacks.server import Server
+from labkit.stacks.threads import in_own_loop
+from labkit.support.checks import check_seconds, check_text, is_whole
+from labkit.support.clock import scaled
+from labkit.support.descriptors import descriptors_for, enough_descriptors
+from labkit.support.interrupts import cancel_on_interrupt
+from labkit.support.loop import check_loop
+from labkit.timeline import Timeline
+from labkit.watch.host import Handler, check_handler, name_of
+from labkit.wire import Relay
+
+__all__ = ["check_values", "play"]
+
+#: What a client sends if nothing else is said.
+MESSAGES: Final = ("hello",)
+
+
+async def play(
+    handler: Handler,
+    on: str = "aiohttp",
+    fault: str | Fault | None = "reset",
+    *,
+    messages: Sequence[str | bytes] = MESSAGES,
+    talk: Function | None = None,
+    when: When = THROUGH,
+    path: str = "/",
+    headers: Mapping[str, str] | None = None,
+    subprotocols: Sequence[str] = (),
+    patience: float = 2.0,
+    clients: int = 1,
+    client: str = OWN,
+    client_options: Mapping[str, Any] | None = None,
+    **server_options: Any,
+) -> Run:
+    """Run one experiment: a client connects, sends its messages one after the other, and then the fault strikes.
+
+    Each message is sent, and the fault strikes, when the handler is through with all before it: when it waits for the
+    next message, and all that it has sent has arrived. A handler that answers from another task, or from a thread, is
+    waited for too; so is one that takes long. Where nothing shows whether an answer will come, as in a stream without
+    an end, the fault strikes when the patience is over, and the verdict says that this is unknown. If the handler still
+    runs when the patience is over, the lab stops it.
+
+    If there are several clients, all connect and send their messages, and the fault strikes the connection of the first
+    alone, unless it strikes the server. The others then send their messages once more, and stay: ``run.connections``
+    tells what became of each. Somebody else who connects during the experiment, such as a port scan, is not struck.
+
+    Args:
+        handler: a coroutine function, exactly as the library wants it.
+        on: the stack's name, one of ``labkit.STACKS``.
+        fault: a fault, or a name in ``labkit.FAULTS``; None for a client that stays.
+        messages: what the client sends, ``str`` as text and ``bytes`` as binary.
+        talk: the client's own conversation, in place of messages: a coroutine function whose argument has the coroutine
+            methods ``send(message)``, ``recv()`` and ``close(code, reason)``, whichever library the client is written
+            with. They raise ``ConnectionError`` when the connection is over. The fault strikes when it returns; if it
+            raises an exception before, the fault does not strike, and the verdict tells the exception. Each client has
+            a call of its own.
+        when: when the fault strikes: ``"through"``; ``"note: TEXT"``, when the handler has called ``labkit.note`` with
+            this text; a number of seconds from the handler's start, times ``LABKIT_TIME_SCALE``; or
+            ``labkit.Await(n)``, when the handler suspends for the nth time. Where the moment is a step of the handler,
+            the handler goes on only when the fault has had its effect, so the same fault at the same step finds the
+            same handler. Messages that have not been sent by then are not sent; a talk goes on. If the moment never
+            comes, no fault strikes, and the verdict tells why.
+        path: the path for which each client asks, perhaps with a query, such as ``"/chat?room=1"``.
+        headers: headers of the request of each client, by name, beyond those of the handshake itself.
+        subprotocols: the subprotocols that each client offers. Where the library's function takes them too, as
+            ``serve`` does, the server supports the same.
+        patience: how long the handler may take for each message, and from the fault to its end, and how long a talk may
+            do nothing with its client, in seconds, times ``LABKIT_TIME_SCALE``.
+        clients: how many clients connect, 1 or more.
+        client: the client's name: ``"labkit"`` for the lab's own client; ``"aiohttp"`` or ``"websockets"`` for a client
+            written with that library.
+        client_options: keyword arguments for the library's own function (``ws_connect``, ``connect``).
+        server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
+
+    Returns:
+        The run.
+
+    Raises:
+        UnknownName: there is no such stack, fault or client.
+        BadHandler: the handler is not a coroutine function of one argument.
+        BadOption: the library does not take an option.
+        BadValue: another value is wrong, or the fault cannot be staged with this client, or not at this moment.
+        LabError: no loop of asyncio runs the caller; or the process has too few file descriptors for an experiment.
+    """
+    stack = check_target(handler, on, server_options)
+    chosen = None if fault is None else find_fault(fault)
+    check_values(messages, patience, clients, talk)
+    check_when(when, chosen)
+    request = make_request(path, headers, subprotocols)
+    given = dict(client_options or {})
+    own_process = chosen is not None and chosen.needs == "own process"
+    check_client(client, given, own_process=own_process, request=request)
+    if request.subprotocols and "subprotocols" in stack.option_names():
+        server_options = {"subprotocols": list(request.subprotocols), **server_options}
+    if chosen is not None and (why := chosen.impossible(client)) is not None:
+        raise BadValue(f"{chosen} cannot be staged: {why}")
+    check_loop()
+    timeline = Timeline()
+    async with AsyncExitStack() as cleanup:
+        cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
+        cleanup.enter_context(cancel_on_interrupt())
+        serve = partial(host, handler, on, timeline=timeline, **server_options)
+        own_loop = chosen is not None and chosen.needs == "own loop"
+        server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
+        wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
+        connections = Connections(timeline)
+        paths = []
+        for number in range(1, clients + 1):
+            # A fault that needs a process strikes the first alone.
+            apart = own_process and number == 1
+            played = make_client(client, wire.url, timeline, given, own_process=apart, number=number, request=request)
+            cleanup.push_async_callback(played.stop)
+            paths.append(Path(played, wire, server, connections, talk))
+        # Entered last, so left first: the lab stops the handler while the connection is still as the fault left it.
+        cleanup.push_async_callback(_stop, server, paths, scaled(patience))
+        scenario = run_scenario(paths, chosen, () if talk else messages, scaled(patience), when)
+        await server.blocks.unless_ended(scenario, scaled(patience))
+    connections.finish()
+    return Run(name_of(handler), on, "none" if chosen is None else str(chosen), timeline)
+
+
+def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:
+    """Refuse wrong messages, a wrong talk, a wrong patience and a wrong number of clients.
+
+    Args:
+        messages: what the client will send.
+        patience: seconds.
+        clients: how many clients.
+        talk: the client's own conversation; None if it sends messages.
+
+    Raises:
+        BadHandler: the talk is not a coroutine function of one argument.
+        BadValue: one of the others is wrong, or both a talk and messages are given.
+    """
+    if talk is not None:
+        check_handler(talk, "client", "talk")
+        if messages != MESSAGES:
+            raise BadValue("both talk= and messages= are given; a client with a talk sends what the talk sends")
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
+        raise BadValue(f"messages={messages!r}; it takes a sequence of messages, such as ('hello',)")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, str | bytes):
+            raise BadValue(f"the message {message!r} is neither str (a text message) nor bytes (a binary one)")
+        if isinstance(message, str):
+            check_text(f"message {number}", message)
+    check_seconds("patience", patience)
+    if not is_whole(clients) or clients < 1:
+        raise BadValue(f"clients={clients!r}; it takes a whole number from 1")
+
+
+async def _stop(server: Server, paths: Sequence[Path], patience: float) -> None:
+    """End the experiment. The lab causes what the handlers do after this; for a stranger, nobody waits."""
+    served = {number for path in paths for number in path.served}
+    await end_experiment(server, patience, served)
+    await server.abort(keep=served)

@@ -1,0 +1,80 @@
+"""The lab's clock, and the scale of its waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from labkit.errors import BadValue
+
+__all__ = ["now", "scaled", "timeout"]
+
+#: Seconds on a monotonic clock; ``perf_counter`` has the finest grain on every platform.
+now: Final = time.perf_counter
+
+#: A timeout is counted in so many steps: more than the turns that the loop needs from a message to its answer.
+_STEPS: Final = 40
+
+
+def scaled(seconds: float) -> float:
+    """Stretch a wait, so that it suits the machine.
+
+    Args:
+        seconds: the wait on a quiet machine.
+
+    Returns:
+        ``seconds`` times the environment variable ``LABKIT_TIME_SCALE`` (1 if it is not set).
+
+    Raises:
+        BadValue: the variable is not a positive number.
+    """
+    text = os.environ.get("LABKIT_TIME_SCALE", "1")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise BadValue(f"LABKIT_TIME_SCALE is {text!r}; it takes a positive number, such as 1 or 3")
+    return seconds * scale
+
+
+@asynccontextmanager
+async def timeout(seconds: float | None) -> AsyncIterator[None]:
+    """Limit a wait as ``asyncio.timeout`` does, but count only the time in which the loop could run.
+
+    A hundred experiments may share a loop, and other programs share the machine. A limit by the clock could then
+    expire before the awaited event had its turn. This limit is counted in steps. Each step takes at least its share of
+    the time, and at least one turn of the loop, in which everything runs that is due. A late step counts as one step.
+
+    Args:
+        seconds: the limit on a quiet machine (not scaled here); no limit, if None.
+
+    Raises:
+        TimeoutError: the block was still running when the time was up.
+    """
+    async with asyncio.timeout(None) as limit:
+        if seconds is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        share, left = seconds / _STEPS, _STEPS
+        timer: asyncio.TimerHandle | None = None
+
+        def step() -> None:
+            nonlocal left, timer
+            left -= 1
+            if left >= 0:
+                timer = loop.call_later(share, step)
+            else:
+                limit.reschedule(loop.time())
+
+        step()
+        try:
+            yield
+        finally:
+            assert timer is not None
+            timer.cancel()

@@ -1,0 +1,1 @@
+"""The strip: one fault at each moment of a handler."""

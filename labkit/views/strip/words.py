@@ -1,0 +1,91 @@
+"""The strip in words: for a terminal, for a screen reader, and as an HTML table."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Final
+
+from labkit.outcome import MEANINGS
+from labkit.strikes import BROKEN, Fate, Strike, fates
+from labkit.support.wording import plain
+from labkit.views import html
+from labkit.views.chart.grid import LOOKS
+
+__all__ = ["headline", "meaning", "sign", "strip_alt", "strip_html", "strip_text"]
+
+_WIDTH: Final = 100
+#: The sign of a moment at which the user's own invariant does not hold.
+_BROKEN: Final = "✗"
+_HEAD: Final = ("", "outcome", "when the fault struck at", "lines", "noted", "what happened")
+
+
+def sign(fate: Fate) -> str:
+    """The sign of what can become of a handler, in a text."""
+    return _BROKEN if fate.word == BROKEN else LOOKS[fate.outcome].sign
+
+
+def meaning(fate: Fate) -> str:
+    """What its word means."""
+    return "your invariant does not hold" if fate.word == BROKEN else MEANINGS[fate.outcome]
+
+
+def headline(strikes: Sequence[Strike], title: str) -> str:
+    """Sum up the moments.
+
+    Args:
+        strikes: the moments.
+        title: what was played.
+
+    Returns:
+        A sentence such as ``"reset at each await of order on aiohttp: 12 moments, 4 fates, the worst is cut"``.
+    """
+    found = fates(strikes)
+    many = f"{len(strikes)} moment{'s' * (len(strikes) != 1)}"
+    if len({fate.word for fate in found}) == 1:
+        return f"{title}: {many}, always {found[0].word}"
+    return f"{title}: {many}, {len(found)} fates, the worst is {found[0].word}"
+
+
+def strip_text(strikes: Sequence[Strike], title: str, notices: Sequence[str] = ()) -> str:
+    """Write the strip for a terminal or a build log.
+
+    Args:
+        strikes: the moments.
+        title: what was played.
+        notices: what the strip leaves out or cannot vouch for.
+
+    Returns:
+        Lines of at most 100 characters, without a newline at the end.
+    """
+    out = textwrap.wrap(plain(headline(strikes, title)), _WIDTH)
+    for fate in fates(strikes):
+        noted = f"; noted: {fate.noted}" if fate.notes else "; nothing noted"
+        first = f"{sign(fate)} {fate.letter} {fate.word:<10} {fate.place}{noted}"
+        out += ["", *textwrap.wrap(plain(first), _WIDTH, subsequent_indent=" " * 15)]
+        out += textwrap.wrap(plain(fate.sentence), _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    for notice in notices:
+        out += ["", *textwrap.wrap(plain(notice), _WIDTH)]
+    return "\n".join(out)
+
+
+def strip_alt(strikes: Sequence[Strike], title: str) -> str:
+    """Write the alternative text of the picture."""
+    parts = [
+        f"{fate.letter}, {fate.word}, at {fate.moments}" + (f", lines {fate.lines}" if fate.lines else "")
+        for fate in fates(strikes)
+    ]
+    return plain(f"{headline(strikes, title)}. {'; '.join(parts)}.")
+
+
+def strip_html(strikes: Sequence[Strike], title: str, notices: Sequence[str] = ()) -> str:
+    """Write the strip as an HTML table, in a closed ``<details>``, and the notices below it."""
+    rows = tuple(
+        (fate.letter, fate.word, fate.moments, fate.lines, fate.noted, fate.sentence) for fate in fates(strikes)
+    )
+    body = [html.row(html.cell(row[0], scope="row"), *map(html.cell, row[1:])) for row in rows]
+    head = html.row(*(html.cell(name, scope="col") for name in _HEAD))
+    table = html.table([head], [body], caption=headline(strikes, title))
+    summary = html.element("summary", "The same as a table")
+    told = [html.element("p", notice) for notice in notices]
+    return html.fragment(*told, html.element("details", summary, table))

@@ -1,0 +1,140 @@
+"""Observes what a handler asks its connection: properties such as ``closed``, which may tell it of a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from types import MemberDescriptorType
+from typing import Any, Final
+
+from labkit.support.replacing import MISSING, replace
+
+__all__ = ["IsOver", "Told", "asked_by_user", "observe_properties"]
+
+#: Called with what the handler was told, in words, such as ``"closed is True"``.
+Told = Callable[[str], None]
+
+#: Whether a value tells that the connection is over.
+IsOver = Callable[[Any], bool]
+
+#: For each observed object, by its id: whom to tell. The objects live as long as they are observed.
+_told: Final[dict[int, Told]] = {}
+
+
+def asked_by_user(libraries: Collection[str] = (), depth: int = 2) -> bool:
+    """Tell whether code of the user's has called the function that calls this one.
+
+    Args:
+        libraries: packages whose own questions do not count.
+        depth: how many calls lie between.
+
+    Returns:
+        Whether the caller's module belongs to none of the packages, nor to asyncio, anyio or the lab.
+    """
+    frame = sys._getframe(depth)  # noqa: SLF001 - each question comes here, and inspect.stack() takes milliseconds
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return package not in libraries and package not in {"asyncio", "anyio", "labkit"}
+
+
+def observe_properties(
+    target: Any,
+    tests: Mapping[str, IsOver],
+    told: Told,
+    libraries: Collection[str],
+    identity: Callable[[Any], Any] = lambda target: target,
+) -> Callable[[], None]:
+    """Observe what code of the user's reads from an object of a library.
+
+    The object keeps its type. While any object of its class is observed, stand-ins take the place of the properties of
+    the class; they act for the observed objects alone.
+
+    Args:
+        target: the object.
+        tests: for each property or attribute, or method without arguments, which of its values tell that the connection
+            is over.
+        told: called with each such value that the user's code reads, in words.
+        libraries: packages whose own questions do not count.
+        identity: gives what an object shares with its copies, if the copies count too.
+
+    Returns:
+        Call it to end the observation.
+    """
+    known_by = identity(target)
+    undo = [
+        replace(_owner(target, name), name, partial(_observed, name, is_over, frozenset(libraries), identity))
+        for name, is_over in tests.items()
+        if hasattr(type(target), name) or name in _own(target)
+    ]
+    _told[id(known_by)] = told
+
+    def release() -> None:
+        _told.pop(id(known_by), None)
+        for leave in undo:
+            leave()
+
+    return release
+
+
+def _own(target: Any) -> dict[str, Any]:
+    """The attributes of an object itself, where it can have some."""
+    return getattr(target, "__dict__", {})
+
+
+def _owner(target: Any, name: str) -> type:
+    """Find the class that defines a member; the object's own class for an attribute that only the object has."""
+    kind = type(target)
+    return next((each for each in kind.__mro__ if name in vars(each)), kind)
+
+
+def _observed(
+    name: str, is_over: IsOver, libraries: frozenset[str], identity: Callable[[Any], Any], member: Any
+) -> Any:
+    """Make the stand-in for one property, slot, method or plain attribute."""
+    read, write, delete = _access(name, member)
+
+    def ask(target: Any) -> Any:
+        value = read(target)
+        if is_over(value):
+            told = _told.get(id(identity(target)))
+            if told is not None and asked_by_user(libraries):
+                told(f"{name} is {_shown(value)}")
+        return value
+
+    if inspect.isfunction(member):
+        return functools.wraps(member)(ask)
+    return property(ask, write, delete, getattr(member, "__doc__", None))
+
+
+def _access(name: str, member: Any) -> tuple[Callable[[Any], Any], Any, Any]:
+    """How the library's own member is read, written and deleted."""
+    if isinstance(member, property) and member.fget is not None:
+        return member.fget, member.fset, member.fdel
+    if isinstance(member, MemberDescriptorType):  # of a class with slots
+        return member.__get__, member.__set__, member.__delete__
+    if inspect.isfunction(member):
+        return member, None, None
+
+    def read(target: Any) -> Any:
+        value = _own(target).get(name, member)
+        if value is MISSING:
+            raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}", name=name, obj=target)
+        return value
+
+    def write(target: Any, value: Any) -> None:
+        target.__dict__[name] = value
+
+    def delete(target: Any) -> None:
+        del target.__dict__[name]
+
+    return read, write, delete
+
+
+def _shown(value: Any) -> str:
+    """Write a value as the handler's author thinks of it; an enumeration's member by its name."""
+    if isinstance(value, asyncio.Future):
+        return "done"
+    return str(getattr(value, "name", None) or repr(value))

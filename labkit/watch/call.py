@@ -1,0 +1,320 @@
+"""One call of the handler, as events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from labkit.events import (
+    HandlerCancelled,
+    HandlerClose,
+    HandlerError,
+    HandlerNotice,
+    HandlerRecv,
+    HandlerSend,
+    LibraryCancel,
+)
+from labkit.support.wording import describe_exception, describe_message
+from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.asked import IsOver, observe_properties
+from labkit.watch.cancels import Canceller
+from labkit.watch.disconnects import losses, raised_on, with_origins
+from labkit.watch.groups import fail_in_group
+from labkit.watch.library import Tap
+from labkit.watch.limits import Cause
+from labkit.watch.moments import Moment
+from labkit.watch.pings import OwnPings
+from labkit.watch.stand_ins import Entered, StandIns, in_method
+
+__all__ = ["Call"]
+
+
+class Call:
+    """One call of the handler, for one connection.
+
+    The lab sees what the library tells the handler through stand-ins for the methods of this one connection. They are
+    removed when the handler ends.
+
+    Args:
+        timeline: where to record.
+        number: the number of the call.
+        loss_type: the exceptions with which the library reports that a connection is lost.
+        package: the library's package.
+
+    Attributes:
+        timeline: where it records.
+        number: the number of the call.
+        here: the scope of the connection.
+        package: the library's package.
+        tap: the tap between the library and its transport, if there is one.
+        coroutine: the handler's coroutine, once the handler is called.
+        connection: the library's own connection, once there is one.
+        task: the library's task in which the handler runs.
+        ended: set when the handler has ended.
+        error: the exception that the lab raises in the handler in place of the next cancel.
+        waits: set whenever the handler waits for something, and when it has ended.
+        given_up: whether the handler has swallowed every cancel; the lab closes its coroutine at the next one.
+        moment: the moment at which a fault shall strike, if one is looked for.
+        suspensions: how many times the handler has waited for something.
+        notified: whether the library has told the handler that the connection is over.
+        limits: how many limits of time of its own have ended something in the handler.
+        pings: the pings that the handler has sent by itself.
+    """
+
+    def __init__(self, timeline: Timeline, number: int, loss_type: type[Exception], package: str) -> None:
+        self.timeline = timeline
+        self.number = number
+        self.here = Scope(timeline, "handler", number)
+        self.tap: Tap | None = None
+        self.coroutine: Any = None
+        self.connection: Any = None
+        self.task = asyncio.current_task()
+        self.ended = asyncio.Event()
+        self.error: Exception | None = None
+        self.waits = asyncio.Event()
+        self._thrown: Exception | None = None
+        self.given_up = False
+        self.notified = False
+        self.moment: Moment | None = None
+        self.suspensions = 0
+        self.limits = 0
+        self.pings = OwnPings(lambda: self.asked("its own ping was not answered"), lambda: self.limits)
+        self._loss_type = loss_type
+        self.package = package
+        self._by: str | None = None
+        self._stand_ins: list[StandIns] = []
+        self._undo: list[Callable[[], None]] = []
+        self._on_read: Callable[[], None] | None = None
+        self._closes = False  # whether the handler has closed the connection by itself
+
+    def _of_another(self) -> int | None:
+        """The connection whose handler's code runs now, if that is not this one's: its number on the server's side."""
+        here = scope.get()
+        if here is None or here.timeline is not self.timeline or here.number == self.number:
+            return None
+        return here.number
+
+    def connect(self, connection: Any, by_library: Callable[[], bool] = lambda: False) -> StandIns:
+        """Note the handler's connection.
+
+        Args:
+            connection: the library's own connection.
+            by_library: says whether the running task belongs to the library.
+
+        Returns:
+            The connection's stand-ins, for which the caller chooses the methods.
+        """
+        self.connection = connection
+        on_notice, take_error = self.record_notice, self._take_error
+        self._stand_ins.append(
+            StandIns(connection, self._loss_type, on_notice, by_library, take_error, self.task, self._given_up)
+        )
+        return self._stand_ins[-1]
+
+    def observe_properties(
+        self, target: Any, tests: Mapping[str, IsOver], identity: Callable[[Any], Any] = lambda target: target
+    ) -> None:
+        """Observe what the handler asks an object of the library, until the handler ends.
+
+        Args:
+            target: the object.
+            tests: for each property, which of its values tell that the connection is over.
+            identity: gives what an object shares with its copies, if the copies count too.
+        """
+        self._undo.append(observe_properties(target, tests, self.asked, {self.package}, identity))
+
+    def asked(self, answer: str) -> None:
+        """Record that the handler has asked, and was told that the connection is over.
+
+        Args:
+            answer: what it was told, in words. It counts only if nobody has told it before, and if it has not closed
+                the connection by itself.
+        """
+        if not self.notified and not self._closes and not self.ended.is_set():
+            self.record_notice(answer)
+
+    def _given_up(self, method: str, cause: Cause) -> None:
+        self.limits += cause == "limit"
+        if method == "receive":
+            self.pings.read_in_vain(cause)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why it is unknown whether the handler has noticed a loss, if nothing that the lab saw has told it."""
+        return "a ping of its own was not answered" if self.pings.in_doubt else None
+
+    @property
+    def inside(self) -> list[str]:
+        """The methods of the connection in which the handler is now, such as ``"send()"``."""
+        return [f"{entered.method}()" for entered in self.entered]
+
+    @property
+    def entered(self) -> list[Entered]:
+        """The calls of the connection's methods by the handler that have not returned yet."""
+        return [entered for stand_ins in self._stand_ins for entered in list(stand_ins.entered)]
+
+    def cancel(self, by: str) -> None:
+        """Cancel the handler's task.
+
+        Args:
+            by: who cancels it, in words.
+        """
+        self.waits.clear()
+        if self.task is not None:
+            self._by = by
+            self.task.cancel()
+            self._by = None
+
+    def throw(self, exception: Exception) -> None:
+        """Raise an exception in the handler, at the place where it waits.
+
+        Args:
+            exception: the exception.
+        """
+        description = describe_exception(exception)
+        self.here.record(HandlerError(description, text=f"the fault raises {description}"))
+        self._thrown = exception
+        if fail_in_group(self.coroutine, exception):
+            return
+        # asyncio has no public way to raise another exception in a task. So cancel it, and replace the cancel.
+        self.error = exception
+        self.cancel("the fault")
+
+    def replace(self, exception: BaseException) -> BaseException:
+        """Choose what to raise in the handler in place of an exception that has come to its task."""
+        # Inside a method of the library, leave the cancel as it is, so that the library can clean up after it.
+        if not isinstance(exception, asyncio.CancelledError) or in_method():
+            return exception
+        return self._take_error() or exception
+
+    def _take_error(self) -> Exception | None:
+        """Return the error that the lab wants to raise, once, and undo the cancel that brought it."""
+        error, self.error = self.error, None
+        if error is not None and self.task is not None:
+            # Otherwise `asyncio.timeout` and `TaskGroup` would still count this cancel (Task.cancelling()).
+            self.task.uncancel()
+        return error
+
+    def release(self) -> None:
+        """Remove the stand-ins."""
+        while self._undo:
+            self._undo.pop()()
+        for stand_ins in self._stand_ins:
+            stand_ins.release()
+
+    def find_loss(self, exception: BaseException) -> bool:
+        """Find out whether the handler raised an exception that reports a lost connection.
+
+        If that is proved to be this connection, and no stand-in has seen it, record it.
+
+        Args:
+            exception: what the handler raised.
+
+        Returns:
+            Whether it reports a lost connection, this one or another.
+        """
+        found = losses(exception, self._loss_type, self.package)
+        ours = [loss for loss in found if raised_on(loss, self.connection, self.package)]
+        if ours and not self.notified:
+            self.record_notice("the handler raised", ours[0])
+        return bool(found)
+
+    def is_induced(self, exception: BaseException) -> bool:
+        """Find out whether what the handler raised comes from the exception of a fault: it, or around it."""
+        return self._thrown is not None and any(each is self._thrown for each in with_origins(exception))
+
+    def received(self, data: Any) -> None:
+        """Record a message that the library gave to the handler."""
+        self.here.record(HandlerRecv.of(data))
+        if self._on_read is not None:
+            self._on_read()
+
+    def listen(self, on_read: Callable[[], None] | None, on_arrival: Callable[[], None] | None) -> None:
+        """Be told of what the client sends.
+
+        Args:
+            on_read: called when the library has given a message to the handler; None for no more.
+            on_arrival: called when the library has got something; None for no more.
+        """
+        self._on_read = on_read
+        if self.tap is not None:
+            self.tap.heard = on_arrival
+
+    @property
+    def messages(self) -> tuple[int, int]:
+        """How many messages of the client the library has got, and how many it has sent."""
+        return (0, 0) if self.tap is None else self.tap.messages
+
+    @property
+    def reading(self) -> bool:
+        """Whether the library reads what the client sends."""
+        transport = None if self.tap is None else self.tap.transport
+        return transport is not None and transport.is_reading()
+
+    def sent(self, data: Any, opcode: str | None = None) -> None:
+        """Record a message, or a fragment of one, that the handler gives to the library.
+
+        Args:
+            data: the message. Anything that is not a message is not recorded, since the library will refuse it.
+            opcode: the opcode's name; if None, the type of the data decides.
+        """
+        if isinstance(data, str | bytes | bytearray | memoryview):
+            text, default, length = describe_message(data if isinstance(data, str) else bytes(data))
+            by = self._of_another()
+            self.here.record(HandlerSend(opcode or default, length, by, text=text))
+
+    def closing(self, arguments: dict[str, Any]) -> None:
+        """Record that the handler closes the connection."""
+        self._closes = True
+        code = arguments.get("code", 1000)
+        if isinstance(code, int):
+            self.here.record(HandlerClose(int(code), self._of_another(), text=f"close({int(code)})"))
+
+    def record_notice(self, how: str, exception: BaseException | None = None) -> None:
+        """Record that the library told the handler that the connection is over.
+
+        Args:
+            how: how the library told it, such as ``"recv()"``.
+            exception: the exception with which it did, if it did so with one.
+        """
+        by = self._of_another()
+        self.notified = self.notified or by is None
+        description = None if exception is None else describe_exception(exception)
+        text = how if exception is None else f"{how}: {type(exception).__name__}: {exception}"
+        self.here.record(HandlerNotice(description, self.close_code(), how, by, text=text))
+
+    def close_code(self) -> int | None:
+        """Read the close code that the handler's own connection reports."""
+        code = getattr(self.connection, "close_code", None)
+        return None if code is None else int(code)
+
+    def suspended(self) -> None:
+        """Note that the handler waits for something."""
+        self.waits.set()
+        self.suspensions += 1
+        if self.moment is not None:
+            self.moment.suspended(self.number)
+
+    def held(self) -> asyncio.Future[None] | None:
+        """Return what the handler has to wait for before it goes on, beyond what it awaits; None if it may."""
+        return None if self.moment is None else self.moment.hold(self.number)
+
+    async def before_close(self) -> None:
+        """Wait until the handler may close the connection."""
+        if self.moment is not None:
+            self.moment.closes(self.number, spoken=self.messages[1] > 0)
+            if (gate := self.held()) is not None:
+                await gate
+
+    def cancelled(self, canceller: Canceller | None) -> None:
+        """Record that somebody cancels the handler."""
+        if self.error is not None:
+            return  # the handler gets this error, not the cancel
+        self.limits += canceller is not None and canceller.limit
+        by = self._by or (canceller.by if canceller else None)
+        package = canceller.package if canceller else None
+        text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
+        if by is not None and package == self.package:
+            self.here.record(LibraryCancel(by, text="cancels the handler"))
+        self.here.record(HandlerCancelled(by, package, text=text))

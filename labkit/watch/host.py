@@ -1,0 +1,446 @@
+"""Checks a handler, calls it for each connection, and records what happens to each call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dis
+import inspect
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from functools import partial
+from itertools import pairwise
+from types import CodeType, MappingProxyType
+from typing import Any, Literal, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+from labkit.errors import BadHandler
+from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
+from labkit.support.clock import scaled, timeout
+from labkit.support.wording import describe_briefly, describe_exception
+from labkit.timeline import Timeline
+from labkit.watch.block import was_stopped
+from labkit.watch.call import Call
+from labkit.watch.cancels import tell_cancels
+from labkit.watch.capture import flush
+from labkit.watch.library import Tap, TappedTransport
+from labkit.watch.lines import original, waits_at
+from labkit.watch.mistaken import written_for
+from labkit.watch.moments import Moment
+from labkit.watch.outlived import Outlived, end_all
+
+__all__ = ["Handler", "Host", "check_handler", "may_be_awaited", "name_of"]
+
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+#: How many times the lab cancels a handler before it closes the coroutine; and how long it waits each time, in seconds.
+_TRIES, _WAIT = 2, 0.5
+
+#: Seconds between two looks at what does not tell its end.
+_LOOK = 0.02
+
+#: Where more handlers run at once, it would cost too much to look at all tasks whenever one of them ends.
+_FEW = 10
+
+
+def name_of(handler: Callable[..., Any]) -> str:
+    """Name a handler for a reader."""
+    function = original(handler)
+    name: str = getattr(function, "__qualname__", type(handler).__name__)
+    return name.rpartition("<locals>.")[2]
+
+
+def check_handler(handler: object, argument: str, what: str = "handler") -> None:
+    """Refuse a handler that no stack could call, before any socket opens.
+
+    Args:
+        handler: the handler.
+        argument: the name of the one argument with which the stack calls it.
+        what: what the message of the error calls it.
+
+    Raises:
+        BadHandler: the handler is not a coroutine function, or does not take exactly one argument.
+    """
+    if not callable(handler):
+        raise BadHandler(
+            f"the {what} is {handler!r}, which cannot be called; give the function itself: async def h({argument})"
+        )
+    name = name_of(handler)
+    if not may_be_awaited(handler):
+        kind = "a class" if inspect.isclass(handler) else "not a coroutine function"
+        raise BadHandler(f"the {what} {name!r} is {kind}; write it as: async def {name}({argument})")
+    try:
+        # As it is called: a decorator may supply arguments of the function beneath.
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        bare = str(signature.replace(return_annotation=inspect.Signature.empty))
+        takes = bare if signature.parameters else "nothing"
+        raise BadHandler(
+            f"the {what} {name!r} takes {takes}, but is called with one argument, the {argument};"
+            f" write it as: async def {name}({argument})"
+        ) from None
+
+
+def may_be_awaited(handler: Callable[..., Any]) -> bool:
+    """Tell whether a call may give something to await, which is all that the libraries ask of a handler.
+
+    Args:
+        handler: a function, a class, or an object that can be called.
+
+    Returns:
+        Whether it may.
+    """
+    if inspect.isclass(handler):
+        return hasattr(handler, "__await__")  # such as aiohttp's `web.View`
+    function = original(handler)
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
+        return True
+    # A lambda, or a function that returns a coroutine. One that returns nothing lacks its `async`.
+    code = getattr(function, "__code__", None)
+    return isinstance(code, CodeType) and _returns_something(code) and not code.co_flags & inspect.CO_GENERATOR
+
+
+def _returns_something(code: CodeType) -> bool:
+    instructions = list(dis.get_instructions(code))
+    returned = [before for before, last in pairwise(instructions) if last.opname == "RETURN_VALUE"]
+    nothing = [each for each in returned if each.opname == "LOAD_CONST" and each.argval is None]
+    # Python 3.12 and 3.13 have one instruction for it.
+    constants = [each for each in instructions if each.opname == "RETURN_CONST" and each.argval is not None]
+    return len(returned) > len(nothing) or bool(constants)
+
+
+def _tap_of(argument: Any) -> Tap | None:
+    """The tap of the connection for which a handler is called."""
+    transport = getattr(argument, "transport", None)
+    return transport.tap if isinstance(transport, TappedTransport) else None
+
+
+async def _await(handled: Any) -> Any:
+    """Await what a handler gave that is no coroutine; Python says what is wrong where it cannot be awaited."""
+    return await handled
+
+
+class _Each(dict[int | None, Outlived]):
+    """What is left, by the number of the connection; made when it is first asked for."""
+
+    def __init__(self, make: Callable[[int | None], Outlived]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, number: int | None) -> Outlived:
+        self[number] = self._make(number)
+        return self[number]
+
+
+class Host:
+    """Calls the handler for each connection, and records what happens to it.
+
+    Args:
+        handler: the learner's coroutine function.
+        timeline: where to record.
+        stack: the stack's name.
+        library: the library's name and version.
+        telltales: for each other library, the names that only its own argument has.
+
+    Attributes:
+        calls: the calls that run now.
+        moment: the moment at which a fault shall strike, looked for in the calls that begin from now on.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        timeline: Timeline,
+        *,
+        stack: str,
+        library: str,
+        telltales: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        self.handler = handler
+        self.telltales = telltales
+        self.timeline = timeline
+        self.stack = stack
+        self.library = library
+        self.calls: list[Call] = []
+        self.moment: Moment | None = None
+        self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        package = library.partition(" ")[0]
+        self._outlived = _Each(lambda number: Outlived(timeline, package, number, partial(self._held, number)))
+        self._taps: WeakSet[Tap] = WeakSet()
+        self._hosting_task = asyncio.current_task()
+        self._stopped = False
+        self._kept: Collection[int] | None = None  # the connections that stay, once the others have been dropped
+
+    async def call(
+        self, argument: Any, loss_type: type[Exception] = ConnectionError, prepare: Callable[[Call], Any] | None = None
+    ) -> Any:
+        """Run the handler in the current task, exactly as the library would.
+
+        Args:
+            argument: the argument with which the library calls the handler.
+            loss_type: the exceptions with which the library reports that a connection is lost.
+            prepare: called with the call before the handler starts.
+
+        Returns:
+            What the handler returns. What it raises passes through, except ``SystemExit`` and ``KeyboardInterrupt``:
+            in their place, a cancel ends the library's task. An interrupt also cancels the task that made this host.
+        """
+        if self._stopped:
+            raise asyncio.CancelledError("the experiment is over")
+        tap = _tap_of(argument)
+        number = self._next_number() if tap is None else tap.number
+        call = Call(self.timeline, number, loss_type, self.library.partition(" ")[0])
+        self.calls.append(call)
+        if tap is not None:
+            tap.call = call
+            call.tap = tap
+        call.moment = self.moment
+        if call.task is not None:
+            self._tasks[call.task] = number
+        if prepare is not None:
+            prepare(call)
+        name = name_of(self.handler)
+        given = type(argument).__name__
+        call.here.record(HandlerStart(name, self.stack, self.library, given, call.number, text=f"{name} starts"))
+        ending: Literal["returned", "raised", "cancelled"] = "returned"
+        raised: BaseException | None = None
+        try:
+            handled = self.handler(argument)
+            call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
+            return await tell_cancels(
+                call.coroutine,
+                call.cancelled,
+                lambda: call.given_up,
+                on_wait=call.suspended,
+                held=call.held,
+                replace=lambda exception: self._raise(call, exception),
+            )
+        except asyncio.CancelledError:
+            ending = "cancelled"
+            raise
+        except (SystemExit, KeyboardInterrupt) as exception:
+            # asyncio lets these two pass from a task through the loop to the caller of `run_forever`. In production
+            # that ends the process; here it would end the lab in the middle of the experiment. A cancel has the same
+            # effect on the library: it closes the connection, as after every BaseException that is not an Exception.
+            ending, raised = "raised", exception
+            if isinstance(exception, KeyboardInterrupt) and not self._interrupt(call):
+                raise
+            if isinstance(exception, SystemExit):
+                message = "SystemExit in a handler, which ends the server's process outside the lab"
+                call.here.record(LoopException(describe_exception(exception), message, text=message))
+            raise asyncio.CancelledError(describe_exception(exception)) from None
+        except BaseException as exception:
+            if was_stopped(exception):
+                ending = "cancelled"
+                raise asyncio.CancelledError("the lab has ended a handler that kept the loop to itself") from None
+            ending, raised = "raised", exception
+            raise
+        finally:
+            call.release()
+            call.coroutine = None
+            if tap is not None:
+                tap.call = None
+            flush(self.timeline)
+            end = HandlerEnd(
+                ending,
+                exception=None if raised is None else describe_exception(raised),
+                close_code=call.close_code(),
+                call=call.number,
+                loss=raised is not None and call.find_loss(raised),
+                doubt=call.doubt,
+                written_for=None if raised is None else written_for(raised, argument, self.telltales),
+                induced=raised is not None and call.is_induced(raised),
+                text=ending if raised is None else f"raised {describe_briefly(raised)}",
+            )
+            call.here.record(end)
+            self.calls.remove(call)
+            if len(self.calls) < _FEW:
+                self._outlived[call.number].handler_ended()
+            call.waits.set()
+            call.ended.set()
+            del raised  # its traceback holds this frame: together they would wait for the garbage collector
+
+    def tap(self, protocol: asyncio.BaseProtocol) -> Tap:
+        """Stand between a protocol of the library and its transport, and record what the library does by itself.
+
+        Args:
+            protocol: what the library would give to ``loop.create_server``, for one connection.
+
+        Returns:
+            The protocol to give in its place.
+        """
+        tap = Tap(cast(asyncio.Protocol, protocol), self.timeline, self._next_number())
+        self._taps.add(tap)
+        if self._kept is not None and tap.number not in self._kept:
+            tap.abort()
+        return tap
+
+    def _next_number(self) -> int:
+        return 1 + self.timeline.next_number("handler")
+
+    def narrow(self, only: Collection[int] | None = None) -> None:
+        """Give each connection the smallest send buffer that the system allows, so that few unsent bytes fill it.
+
+        Args:
+            only: the numbers of the connections; all, if None.
+        """
+        for tap in list(self._taps):
+            if only is None or tap.number in only:
+                tap.narrow()
+
+    def abort(self, keep: Collection[int] = ()) -> None:
+        """Drop the connections that are still there, and those that come from now on.
+
+        Args:
+            keep: the numbers of those that stay.
+        """
+        self._kept = keep
+        for tap in list(self._taps):
+            if tap.number not in keep:
+                tap.abort()
+
+    def _raise(self, call: Call, exception: BaseException) -> BaseException:
+        self._outlived[call.number].deliver(exception)
+        return call.replace(exception)
+
+    def _interrupt(self, call: Call) -> bool:
+        """Cancel the task that hosts, as the interrupt of a cell does; return whether that was possible."""
+        if self._hosting_task is None or self._hosting_task is call.task:
+            return False
+        return self._hosting_task.cancel("KeyboardInterrupt in the handler")
+
+    def stands(self, only: Collection[int]) -> tuple[int | None, int]:
+        """Tell where a handler waits.
+
+        Args:
+            only: the numbers of its connection.
+
+        Returns:
+            The line, in the handler's file, at which it waits, or None; and how many times it has waited by now.
+        """
+        for call in self.calls:
+            if call.number in only and call.coroutine is not None:
+                return waits_at(call.coroutine, self.handler), call.suspensions
+        return None, 0
+
+    async def settled(self, limit: float, only: Collection[int] | None = None) -> None:
+        """Wait until the library has dealt with the end of its handlers; it may log what a handler has raised.
+
+        Args:
+            limit: the longest wait, in seconds.
+            only: the numbers of the connections; all, if None.
+        """
+        tasks = {task for task, number in list(self._tasks.items()) if only is None or number in only}
+        pending = {task for task in tasks if not task.done()} - {asyncio.current_task()}
+        if pending:
+            with contextlib.suppress(TimeoutError):
+                async with timeout(limit):
+                    await asyncio.wait(pending)
+        # aiohttp runs the handler in a task of its own; the connection's task goes on in the next turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def look(self, only: Collection[int]) -> None:
+        """Look at what handlers have started by now.
+
+        Args:
+            only: the numbers of the handlers' connections.
+        """
+        for number in (*only, None):
+            self._outlived[number].alive()
+
+    async def outlived(self, limit: float, only: Collection[int] | None = None) -> None:
+        """Wait until nothing is left of what handlers have started that have ended.
+
+        Args:
+            limit: the longest wait, in seconds.
+            only: the numbers of the handlers' connections; all, if None.
+        """
+        left = self._left(only)
+        ends = asyncio.get_running_loop().time() + limit
+        start = len(self.timeline.recorded())
+        for each in left:
+            each.collect()
+        while [each for each in left if each.waited_for()] and (rest := ends - asyncio.get_running_loop().time()) > 0:
+            # Not all tell their end: somebody has to look whether a file is closed.
+            await self.timeline.until(lambda event: isinstance(event, LoopEnded), min(rest, _LOOK), start=start)
+            start = len(self.timeline.recorded())
+
+    async def tell_left(self, only: Collection[int] | None = None) -> None:
+        """Record what is left of what handlers have started that have ended.
+
+        Args:
+            only: the numbers of the handlers' connections; all, if None.
+        """
+        for each in self._left(only):
+            await each.tell()
+
+    def _left(self, only: Collection[int] | None) -> list[Outlived]:
+        """What handlers have left that have ended; and what no handler has started, if none of them runs."""
+        numbers = {number for number in self._outlived if number is not None} if only is None else only
+        running = {call.number for call in self._running(only)}
+        ended = [self._outlived[number] for number in sorted(numbers) if number not in running]
+        return ended if running else [*ended, self._outlived[None]]
+
+    async def end_left(self) -> None:
+        """End what the handlers have left, besides their tasks: kill the processes, and close what is open."""
+        await end_all(self.timeline)
+
+    def _held(self, number: int | None) -> str:
+        """What the library still holds of a connection, though nothing of it runs any more."""
+        tap = next((each for each in list(self._taps) if each.number == number), None)
+        busy = any(each == number and not task.done() for task, each in list(self._tasks.items()))
+        if tap is None or busy or not tap.unsent:
+            return ""
+        return "the connection's socket, with data that the client does not read"
+
+    async def cancel(self, by: str, only: Collection[int] | None = None) -> None:
+        """Cancel the handlers that run, and wait until each waits for something again, or has ended.
+
+        Args:
+            by: who cancels them, in words.
+            only: the numbers of the connections; all, if None.
+        """
+        calls = self._running(only)
+        for call in calls:
+            call.cancel(by)
+        for call in calls:
+            await call.waits.wait()
+
+    def throw(self, exception: Exception, only: Collection[int] | None = None) -> None:
+        """Raise an exception in the handlers that run, at the place where each waits.
+
+        Args:
+            exception: the exception.
+            only: the numbers of the connections; all, if None.
+        """
+        for call in self._running(only):
+            call.throw(exception)
+
+    def _running(self, only: Collection[int] | None) -> list[Call]:
+        return [call for call in self.calls if only is None or call.number in only]
+
+    async def stop(self) -> None:
+        """Cancel every handler that still runs, and call none any more.
+
+        A handler that swallows its cancels is recorded as left behind, and its coroutine is closed where it waits.
+        """
+        self._stopped = True  # a stranger may still connect
+        for attempt in range(_TRIES + 1):
+            running = list(self.calls)
+            if not running:
+                return
+            for call in running:
+                if attempt == _TRIES:
+                    call.given_up = True
+                    name = name_of(self.handler)
+                    text = f"handler {name!r}, which swallowed {_TRIES} cancels"
+                    call.here.record(LoopLeaked("handler", name, stubborn=True, text=text))
+                call.cancel("the lab")
+            with contextlib.suppress(TimeoutError):
+                async with timeout(scaled(_WAIT)):
+                    for call in running:
+                        await call.ended.wait()

@@ -1,0 +1,195 @@
+"""What outlives a handler: told apart by whether it ends by itself, fails, or is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+from labkit.events import LoopEnded, LoopException, LoopLeaked
+from labkit.support.wording import describe_briefly, describe_exception
+from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.remains import describe_task, name_task, steps, tasks_of, where
+from labkit.watch.started import Key, Started, starts_of
+
+__all__ = ["Outlived", "end_all"]
+
+#: The module of the methods that stand in for those of a connection.
+_STAND_INS: Final = "labkit.watch.stand_ins"
+
+
+class Outlived:
+    """What a handler has left when it has ended.
+
+    Args:
+        timeline: the experiment's timeline.
+        package: the package of the server's library, whose own tasks do not count.
+        number: the number of the handler's connection on the server's side; None for what no handler has started.
+        holds: tells in words what the library still holds of the connection, or returns "".
+    """
+
+    def __init__(self, timeline: Timeline, package: str, number: int | None, holds: Callable[[], str]) -> None:
+        self._timeline = timeline
+        self._holds = holds
+        self._package = package
+        self._number = number
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._gathered: set[asyncio.Task[Any]] = set()
+        self._delivered: set[int] = set()
+        self._ended = False
+
+    def deliver(self, exception: BaseException) -> None:
+        """Note an exception that is raised in a handler, from something that it awaits."""
+        self._delivered.add(id(exception))  # the tasks below keep their exceptions, so each id stays one exception's
+
+    def handler_ended(self) -> None:
+        """Note that a handler has ended, and look at once: what it leaves may end in the next turns of the loop."""
+        self._ended = True
+        self.alive()
+        # Of several that fail in one turn of the loop, chance decides whose exception comes first: take the first task.
+        failed = [task for task in self._gathered if task.done() and not task.cancelled() and task.exception()]
+        for task in sorted(failed, key=_number)[:1]:
+            self._delivered = {id(task.exception())}
+
+    def collect(self) -> None:
+        """Have Python collect what nobody refers to any more, if something is still there: that is not left."""
+        if self.alive():
+            token = scope.set(Scope(self._timeline, "handler", self._number))  # some of it may complain
+            gc.collect(1)
+            scope.reset(token)
+
+    def waited_for(self) -> bool:
+        """Tell whether something is still alive; from now on, the timeline has an event when a task of it ends."""
+        self._ended = True
+        return self.alive()
+
+    def alive(self) -> bool:
+        """Tell whether something is still alive; the timeline has an event when a task of it ends."""
+        for task in tasks_of(self._timeline):
+            mine = where(task, self._timeline).number == self._number
+            if mine and task not in self._tasks and not self._is_librarys(task):
+                self._tasks.append(task)
+                task.add_done_callback(self._task_ended)
+                if _is_gathered(task):
+                    self._gathered.add(task)
+        others = self._others()
+        if self._ended:
+            for each in others:
+                each.wait()
+        return bool(others) or any(not task.done() for task in self._tasks) or bool(self._held())
+
+    async def tell(self) -> None:
+        """Record what is still alive, and the tasks that have failed; then forget the tasks."""
+        self.alive()
+        await steps()  # a task that a timer has just started may be about to end
+        for task in self._tasks:
+            name, text = describe_task(task), name_task(task)
+            if not task.done():
+                self._leak(task, name, text)
+            elif _is_complained_of(task):
+                self._complain(task)
+            elif (error := self._swallowed(task)) is not None:
+                self._leak(task, name, f"{text}, which failed: {describe_briefly(error)}")
+        for each, times in self._count_others().items():
+            more = f", {times:,} times" if times > 1 else ""
+            each.here.record(LoopLeaked(each.what, each.name, text=each.text + more))
+        if held := self._held():
+            Scope(self._timeline, "handler", self._number).record(LoopLeaked("socket", "connection", text=held))
+        self._tasks.clear()
+        self._gathered.clear()
+
+    def _others(self) -> list[Started]:
+        """What is still there, besides the tasks."""
+        starts = starts_of(self._timeline)
+        found = [] if starts is None else starts.of(self._number)
+        for each in found:
+            each.look()
+        return [each for each in found if each.alive]
+
+    def _count_others(self) -> Counter[Key]:
+        """What is still there besides the tasks, and what nobody has closed until it was gone."""
+        starts = starts_of(self._timeline)
+        found = Counter[Key]() if starts is None else starts.take_lost(self._number)
+        for each in self._others():
+            each.waited_for = False  # from now on, the lab ends it
+            found[each.key] += 1
+        return found
+
+    def _held(self) -> str:
+        return self._holds() if self._ended else ""
+
+    def _complain(self, task: asyncio.Task[Any]) -> None:
+        """Record that nobody has retrieved a task's exception, as asyncio does when nobody keeps the task any more."""
+        exception = task.exception()  # asyncio will not complain again
+        description = "" if exception is None else describe_exception(exception)
+        message = "Task exception was never retrieved"
+        where(task, self._timeline).record(LoopException(description, message, text=f"{message}: {description}"))
+
+    def _leak(self, task: asyncio.Task[Any], name: str, text: str) -> None:
+        where(task, self._timeline).record(LoopLeaked("task", name, text=text))
+
+    def _swallowed(self, task: asyncio.Task[Any]) -> BaseException | None:
+        """The exception of a task that has failed, if nobody has had it, though asyncio will not complain of it."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return None
+        # Of several that fail, `gather` hands on the first exception alone, whichever it is.
+        return error if task in self._gathered and id(error) not in self._delivered else None
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        if not self._ended:
+            return
+        name, error = describe_task(task), _failure(task)
+        by = "" if error is None else f", by {describe_briefly(error)}"
+        description = None if error is None else describe_exception(error)
+        ended = LoopEnded("task", name, description, text=f"task {name} has ended, after its handler{by}")
+        where(task, self._timeline).record(ended)
+
+    def _is_librarys(self, task: asyncio.Task[Any]) -> bool:
+        """Whether the library runs code of its own in a task, or the lab does, for a fault."""
+        coroutine: Any = task.get_coro()
+        frame: FrameType | None = getattr(coroutine, "cr_frame", None)
+        module = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+        if module == _STAND_INS:  # a method of the connection, which nobody but a handler calls, and the library
+            return self._number is None
+        return module.partition(".")[0] == self._package or module.startswith("labkit.stacks.")
+
+
+async def end_all(timeline: Timeline) -> None:
+    """End what an experiment has left, besides its tasks, as far as that is possible.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+    starts = starts_of(timeline)
+    for each in [] if starts is None else starts.all():
+        if each.alive:
+            each.waited_for = False
+            await each.stop()
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    """The exception that has ended a task. Unlike ``exception()``, this does not count as retrieving it."""
+    return None if task.cancelled() else getattr(task, "_exception", None)
+
+
+def _number(task: asyncio.Task[Any]) -> int:
+    """A number that is higher for a task that was made later, where its name is asyncio's."""
+    number = task.get_name().removeprefix("Task-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _is_gathered(task: asyncio.Task[Any]) -> bool:
+    """Whether ``asyncio.gather`` waits for a task, and swallows its exception if another one's came first."""
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        code, cells = getattr(callback, "__code__", None), getattr(callback, "__closure__", None)
+        if code is not None and callback.__qualname__.startswith("gather.<locals>"):
+            return not dict(zip(code.co_freevars, cells or (), strict=True))["return_exceptions"].cell_contents
+    return False
+
+
+def _is_complained_of(task: asyncio.Task[Any]) -> bool:
+    """Whether asyncio will complain of the task's exception, since nobody has retrieved it."""
+    return bool(getattr(task, "_log_traceback", False))

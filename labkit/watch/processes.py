@@ -1,0 +1,95 @@
+"""The child processes that code of an experiment starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labkit.support.replacing import replace
+from labkit.timeline import Scope
+from labkit.watch.started import Started, remember
+
+__all__ = ["watch_processes"]
+
+
+class Process(Started):
+    """A child process.
+
+    Args:
+        here: the scope of the code that has started it.
+        name: its name.
+        line: the line of the user's code that has started it, in words; None if that is not known.
+        pid: its number.
+        popen: the object that has to ask for its status; None if asyncio does.
+    """
+
+    def __init__(self, here: Scope, name: str, line: str | None, pid: int, popen: subprocess.Popen[Any] | None) -> None:
+        super().__init__(here, "process", name, line)
+        self._pid = pid
+        self._popen = popen
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended; one that nobody has waited for yet has ended."""
+        if super().alive:
+            with contextlib.suppress(ChildProcessError, AttributeError):
+                return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return False
+
+    def wait(self) -> None:
+        """Have its end recorded from now on."""
+        if not self.waited_for:
+            waits = threading.Thread(target=self._wait_and_tell, name="labkit process", daemon=True)
+            contextvars.Context().run(waits.start)  # it is not the handler's
+        super().wait()
+
+    def _wait_and_tell(self) -> None:
+        self._wait()
+        self.end()
+
+    def _wait(self) -> None:
+        """Wait until it has ended, and leave it to its owner to ask for its status."""
+        with contextlib.suppress(ChildProcessError, AttributeError):
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+
+    async def stop(self) -> None:
+        """Kill it, and wait until it has ended."""
+        with contextlib.suppress(OSError):
+            os.kill(self._pid, signal.SIGKILL)
+        await asyncio.to_thread(self._wait)
+        if self._popen is not None:
+            self._popen.wait()  # it has ended; this takes its status, so that no zombie stays
+
+
+@contextmanager
+def watch_processes() -> Iterator[None]:
+    """Remember the child processes that code of an experiment starts, while the block runs."""
+    leave = replace(subprocess.Popen, "__init__", _making_processes)
+    try:
+        yield
+    finally:
+        leave()
+
+
+def _making_processes(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def stand_in(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        command = self.args if isinstance(self.args, str | bytes | os.PathLike) else next(iter(self.args), "")
+        name = Path(os.fsdecode(command)).name
+        starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who makes it
+        popen = None if starter.startswith("asyncio.") else self  # asyncio asks for the status of its own
+        remember(lambda here, line: Process(here, name, line, self.pid, popen))
+
+    return stand_in

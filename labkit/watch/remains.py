@@ -1,0 +1,185 @@
+"""Finds the asyncio tasks that an experiment has left behind, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+from labkit.events import LoopLeaked
+from labkit.support.clock import scaled
+from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.origin import line_of, note_line
+from labkit.watch.started import starts_of
+
+__all__ = ["describe_task", "name_task", "reap", "scope_of", "steps", "tasks_of", "track", "where"]
+
+#: How long a task that was left behind may take to end when it is cancelled, in seconds.
+_REAP: Final = 0.5
+
+#: The attribute with a task's scope on Python 3.11. It is on the task, so that it lives as long as the task.
+_SCOPE = "_labkit_scope"
+
+#: The tasks of each experiment.
+_tasks: Final[WeakKeyDictionary[Timeline, WeakSet[asyncio.Task[Any]]]] = WeakKeyDictionary()
+
+
+def scope_of(task: object) -> Scope | None:
+    """Find the scope in which a task was started.
+
+    Args:
+        task: a task; anything else has no scope.
+
+    Returns:
+        The scope that the task inherited from the code that started it, or None outside every experiment.
+    """
+    if not isinstance(task, asyncio.Task):
+        return None
+    if sys.version_info >= (3, 12):
+        return task.get_context().get(scope)
+    return getattr(task, _SCOPE, None)
+
+
+def tasks_of(timeline: Timeline) -> list[asyncio.Task[Any]]:
+    """List the unfinished tasks of an experiment, in the running loop.
+
+    Args:
+        timeline: the experiment's timeline.
+
+    Returns:
+        The tasks that were started in its scope, without the current task.
+    """
+    loop, current = asyncio.get_running_loop(), asyncio.current_task()
+    known = isinstance(_own_create_task(loop), _CreateTask)
+    return [
+        task
+        for task in (list(_tasks.get(timeline, ())) if known else asyncio.all_tasks())
+        if task is not current
+        and not task.done()
+        and task.get_loop() is loop
+        and (here := scope_of(task)) is not None
+        and here.timeline is timeline
+        and not _is_the_loops(task)
+    ]
+
+
+def _is_the_loops(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is asyncio's own, which accepts a connection: a stranger may connect at any time."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_name == "_accept_connection2"
+
+
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """Name a task for a reader: by its coroutine's name, and by its own name if it was given one."""
+    coro = task.get_coro()
+    what = getattr(coro, "__qualname__", type(coro).__name__).replace(".<locals>", "")
+    name = task.get_name()
+    return what if name.startswith("Task-") else f"{name} ({what})"
+
+
+def name_task(task: asyncio.Task[Any]) -> str:
+    """Name a task for a reader, with the line that has started it, if that is known."""
+    line = line_of(task)
+    return f"task {describe_task(task)}" + ("" if line is None else f", started in {line}")
+
+
+@contextmanager
+def track(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Make the functions of this module work for the tasks of a loop, while the block runs.
+
+    A stand-in for ``loop.create_task`` notes each new task of an experiment, with the line that starts it: so the tasks
+    of one of a hundred experiments in a loop are found without a look at all of them. (A task factory would do as well,
+    but Python 3.13.0 names the tasks of a factory ``"None"``.)
+
+    Args:
+        loop: the running loop.
+    """
+    before = _own_create_task(loop)
+    stand_in = before if isinstance(before, _CreateTask) else _CreateTask(before, loop.create_task)
+    if stand_in is not before:
+        setattr(loop, "create_task", stand_in)  # noqa: B010 - as the type checker wants it
+    stand_in.users += 1
+    try:
+        yield
+    finally:
+        stand_in.users -= 1
+        # If other code has put its own in front, leave ours in place: it does no harm.
+        if not stand_in.users and _own_create_task(loop) is stand_in:
+            if stand_in.before is None:
+                del loop.create_task
+            else:
+                setattr(loop, "create_task", stand_in.before)  # noqa: B010
+
+
+def _own_create_task(loop: asyncio.AbstractEventLoop) -> Any:
+    """What stands in for the method of the loop's class."""
+    return getattr(loop, "__dict__", {}).get("create_task")
+
+
+class _CreateTask:
+    def __init__(self, before: Any, inner: Any) -> None:
+        self.before = before
+        self.inner = inner
+        self.users = 0
+
+    def __call__(self, coro: Any, *, context: Context | None = None, **given: Any) -> asyncio.Task[Any]:
+        if context is not None:
+            given["context"] = context
+        task: asyncio.Task[Any] = self.inner(coro, **given)
+        here = scope.get() if context is None else context.get(scope)
+        if here is not None and isinstance(task, asyncio.Task):
+            _tasks.setdefault(here.timeline, WeakSet()).add(task)
+            if sys.version_info < (3, 12):
+                setattr(task, _SCOPE, here)
+            if here.number is not None and (starts := starts_of(here.timeline)) is not None:
+                note_line(task, sys._getframe(1), starts.file)  # noqa: SLF001 - who starts it
+        return task
+
+
+async def reap(timeline: Timeline) -> None:
+    """Record and end the tasks that an experiment left behind, after the server, the wire and the client have closed.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+    # A task that was cancelled, or whose connection has just closed, may need a few turns of the loop to end.
+    await steps()
+    left = tasks_of(timeline)
+    if left:
+        # So may a task that a timer of the library has just started, such as aiohttp's heartbeat.
+        await steps()
+        left = [task for task in left if not task.done()]
+    if ending := [task for task in left if task.cancelling()]:
+        # Its handler has cancelled it; it may clean up.
+        await asyncio.wait(ending, timeout=scaled(_REAP))
+        left = [task for task in left if not task.done()]
+    told = Counter((event.name, event.served) for event in timeline.all(LoopLeaked) if event.what == "task")
+    for task in left:
+        name = describe_task(task)
+        key = name, where(task, timeline).number
+        told[key] -= 1
+        if told[key] < 0:
+            where(task, timeline).record(LoopLeaked("task", name, stubborn=False, text=name_task(task)))
+        task.cancel()
+    if left:
+        _, stubborn = await asyncio.wait(left, timeout=scaled(_REAP))
+        for task in stubborn:
+            name = describe_task(task)
+            text = f"{name_task(task)}, which refuses to end"
+            where(task, timeline).record(LoopLeaked("task", name, stubborn=True, text=text))
+
+
+def where(task: asyncio.Task[Any], timeline: Timeline) -> Scope:
+    """Return the scope of a task, which names the connection whose handler has started it."""
+    return scope_of(task) or Scope(timeline, "handler")
+
+
+async def steps() -> None:
+    """Give the loop a few turns; in each, everything runs that is due."""
+    for _ in range(5):
+        await asyncio.sleep(0)

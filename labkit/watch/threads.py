@@ -1,0 +1,163 @@
+"""Carries the scope of an experiment into the threads that its handler starts."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from labkit.support.replacing import replace
+from labkit.timeline import Scope, scope
+from labkit.watch.started import Started, remember
+
+__all__ = ["Work", "carry_scope", "works_of"]
+
+#: Called in another thread before code of an experiment runs there; what it returns is called behind that code.
+Watch = Callable[[], Callable[[], None]]
+
+
+#: What threads do for the running experiments, or have still to begin.
+_works: Final[set[Work]] = set()
+
+
+class Work:
+    """What one thread does for an experiment: the function that it runs.
+
+    Args:
+        here: the scope of the code that has given it the function.
+    """
+
+    def __init__(self, here: Scope) -> None:
+        self.here: Final = here
+        _works.add(self)
+
+    def end(self, _: object = None) -> None:
+        """Note that it is done."""
+        _works.discard(self)
+
+
+def works_of(here: Scope) -> set[Work]:
+    """List what threads do for a handler now, or have still to begin.
+
+    Args:
+        here: the scope of the handler's connection.
+    """
+    return {work for work in tuple(_works) if work.here == here}
+
+
+@contextmanager
+def carry_scope(watch: Watch) -> Iterator[None]:
+    """Let the threads that code of an experiment starts run in its scope, and what it gives to a pool of threads.
+
+    ``asyncio.to_thread`` copies the context by itself; ``run_in_executor`` and ``threading.Thread`` do not.
+
+    Args:
+        watch: called in the other thread, before the code runs; what it returns is called behind it. All experiments
+            that run at the same time give the same.
+    """
+    with ExitStack() as undo:
+        undo.callback(replace(threading.Thread, "start", lambda start: _start_in_scope(start, watch)))
+        undo.callback(replace(ThreadPoolExecutor, "submit", lambda submit: _submit_in_scope(submit, watch)))
+        yield
+
+
+def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> Callable[[threading.Thread], None]:
+    @functools.wraps(start)
+    def stand_in(self: threading.Thread) -> None:
+        here = scope.get()
+        starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who calls start()
+        # A thread of a pool outlives the call for which it is started; those of asyncio are its own.
+        if here is None or starter.startswith(("asyncio.", "concurrent.")):
+            start(self)
+            return
+        started, work = remember(lambda here, line: Started(here, "thread", self.name, line)), Work(here)
+
+        def end() -> None:
+            work.end()
+            if started is not None:
+                started.end()
+
+        self.run = _within(here, watch, self.run, end)  # type: ignore[method-assign]
+        try:
+            start(self)
+        except BaseException:
+            end()
+            raise
+
+    return stand_in
+
+
+def _submit_in_scope(submit: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    @functools.wraps(submit)
+    def stand_in(self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        here = scope.get()
+        if here is None:
+            return submit(self, function, *args, **kwargs)
+        future: Future[Any] = submit(self, _within(here, watch, function), *args, **kwargs)
+        future.add_done_callback(Work(here).end)
+        name = _name_of(function, args)
+        if (started := remember(lambda here, line: Job(here, name, line, future))) is not None:
+            future.add_done_callback(lambda _: started.end())
+        return future
+
+    return stand_in
+
+
+class Job(Started):
+    """A call of a function in a thread of a pool, as ``asyncio.to_thread`` makes it.
+
+    Args:
+        here: the scope of the code that makes it.
+        name: the function's name.
+        line: the line of the user's code that makes it, in words; None if that is not known.
+        future: the pool's future for the call.
+    """
+
+    def __init__(self, here: Scope, name: str, line: str | None, future: Future[Any]) -> None:
+        super().__init__(here, "thread", name, line)
+        self._future = future
+
+    @property
+    def title(self) -> str:
+        """What it is, and the function's name."""
+        return f"call of {self.name} in a thread"
+
+    async def stop(self) -> None:
+        """Take it back, if no thread has begun with it."""
+        self._future.cancel()
+
+
+def _name_of(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """The name of a function; of the one that ``asyncio.to_thread`` was given, which runs in a copy of the context."""
+    while True:
+        if isinstance(function, functools.partial):
+            args, function = (*function.args, *args), function.func
+        elif isinstance(getattr(function, "__self__", None), contextvars.Context) and args:
+            function, args = args[0], args[1:]
+        else:
+            name: str = getattr(function, "__qualname__", type(function).__name__)
+            return name.replace(".<locals>", "")
+
+
+def _within(
+    here: Scope, watch: Watch, function: Callable[..., Any], at_end: Callable[[], None] | None = None
+) -> Callable[..., Any]:
+    """Make the function run in a scope, and be watched."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        token, leave = scope.set(here), watch()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            leave()
+            scope.reset(token)
+            if at_end is not None:
+                at_end()
+
+    return run

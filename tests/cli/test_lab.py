@@ -1,0 +1,240 @@
+"""``labkit lab`` opens the notebooks in JupyterLab, on this machine only, and leaves nothing when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from jupyter_client.blocking.client import BlockingKernelClient
+
+import labkit.cli.lab
+from labkit.cli.commands import main
+from labkit.support.clock import scaled
+
+NOTEBOOK = '{"cells":[],"metadata":{},"nbformat":4,"nbformat_minor":5}'
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for one process")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with the first notebook, and a user's folders that are empty."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00-start-here.ipynb").write_text(NOTEBOOK)
+    (tmp_path / "config").mkdir()
+    return tmp_path
+
+
+class Lab:
+    """A ``labkit lab`` that runs, as its user sees it."""
+
+    def __init__(self, process: subprocess.Popen[str], runtime: Path) -> None:
+        self.process = process
+        self.runtime = runtime
+        assert process.stdout
+        self.address = next(line for line in process.stdout if "JupyterLab is at" in line).split()[-1]
+        self.url, _, rest = self.address.partition("lab/tree/")
+        self.token = rest.partition("?token=")[2]
+
+    def ask(self, path: str, method: str = "GET") -> Any:
+        """Ask JupyterLab's own interface."""
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=scaled(20)) as answer:
+            return json.load(answer)
+
+    def start_kernel(self) -> None:
+        """Start a kernel, as an open notebook does, and wait until it is ready."""
+        kernel = self.ask("api/kernels", "POST")["id"]
+        client = BlockingKernelClient(connection_file=str(self.runtime / f"kernel-{kernel}.json"))
+        client.load_connection_file()
+        client.hb_channel.time_to_dead = scaled(20)  # a kernel that starts on a busy machine may be silent for 1 s
+        client.start_channels()
+        client.wait_for_ready(timeout=scaled(60))
+        client.stop_channels()
+
+    def listens(self) -> bool:
+        """Whether somebody could connect."""
+        place = urlsplit(self.url)
+        try:
+            socket.create_connection((str(place.hostname), place.port or 0), timeout=scaled(10)).close()
+        except ConnectionError:
+            return False
+        return True
+
+    def ended(self, family: list[psutil.Process]) -> None:
+        """It ends in peace: no process is left, no file but Jupyter's secret, and nothing was complained of."""
+        assert self.process.wait(scaled(30)) == 0
+        assert psutil.wait_procs(family, scaled(5))[1] == []
+        assert [file.name for file in self.runtime.iterdir()] == ["jupyter_cookie_secret"]
+        assert self.process.stderr
+        # Of what the apps log; a kernel that met another program on its port says that in words of its own.
+        told = [line for line in self.process.stderr if re.search(r"App\]|Warning", line)]
+        assert [line for line in told if not line.startswith("Warning: JupyterLab runs as root")] == []
+
+    def family(self) -> list[psutil.Process]:
+        """Its process, and those that it has started."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+
+@contextmanager
+def begin(
+    clone: Path, *arguments: str, ctrl_c: str = "default_int_handler", **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start it as a shell does, with no more in its environment than a user has."""
+    folders = {"JUPYTER_CONFIG_DIR": clone / "config", "JUPYTER_RUNTIME_DIR": clone / "runtime"}
+    whole = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "CI": "1", **environment}
+    if "JUPYTER_TOKEN" not in environment:
+        whole.pop("JUPYTER_TOKEN", None)
+    # Whoever runs the tests may ignore Ctrl+C, and a child inherits that.
+    program = f"import signal, runpy; signal.signal(signal.SIGINT, signal.{ctrl_c}); "
+    program += "runpy.run_module('labkit', run_name='__main__')"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "lab", *arguments],
+        cwd=clone, env=whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()  # where a test has failed; else it has ended
+
+
+@contextmanager
+def labkit_lab(clone: Path, *arguments: str, ctrl_c: str = "default_int_handler", **environment: str) -> Iterator[Lab]:
+    """Run it, from when it has told its address."""
+    with begin(clone, *arguments, ctrl_c=ctrl_c, **environment) as process:
+        yield Lab(process, clone / "runtime")
+
+
+def test_it_serves_on_loopback_with_a_token_until_ctrl_c(clone: Path) -> None:
+    """The address that it prints answers; without the token there is no entry; Ctrl+C ends the kernels too."""
+    with labkit_lab(clone, "--port", "0") as lab:
+        assert re.fullmatch(
+            r"http://127\.0\.0\.1:\d+/lab/tree/notebooks/00-start-here\.ipynb\?token=\w{32,}", lab.address
+        )
+        with urllib.request.urlopen(lab.address, timeout=scaled(10)) as page:
+            assert "JupyterLab" in page.read().decode()
+        with urllib.request.urlopen(lab.address.partition("?")[0], timeout=scaled(10)) as page:
+            assert "/login" in page.url
+        news = lab.ask("lab/api/settings/@jupyterlab/apputils-extension:notification")["schema"]["properties"]
+        assert (news["fetchNews"]["default"], news["checkForUpdates"]["default"]) == ("false", False)
+        lab.start_kernel()
+        family = lab.family()
+        assert len(family) > 1
+        places = {at.laddr.ip for process in family for at in process.net_connections("inet") if at.status == "LISTEN"}
+        assert places == {"127.0.0.1"}
+        assert not any(lab.token in argument for process in family for argument in process.cmdline())
+        lab.process.send_signal(signal.SIGINT)
+        lab.ended(family)
+
+
+def test_where_ctrl_c_is_ignored_sigterm_ends_it(clone: Path) -> None:
+    """As in a script that starts it with ``&``; the token may be the user's, and the log stays quiet."""
+    with labkit_lab(clone, "--port", "0", ctrl_c="SIG_IGN", JUPYTER_TOKEN="mine & yours") as lab:
+        assert lab.token == "mine+%26+yours"
+        lab.process.send_signal(signal.SIGINT)
+        with urllib.request.urlopen(lab.address, timeout=scaled(10)) as page:
+            assert "JupyterLab" in page.read().decode()
+        lab.token = "mine & yours"
+        lab.start_kernel()
+        family = lab.family()
+        assert len(family) > 1
+        lab.process.terminate()
+        while lab.listens():
+            pass
+        lab.process.terminate()  # the second signal of one who is impatient does not leave the kernel behind
+        lab.ended(family)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_it_may_be_ended_before_it_serves(clone: Path, number: signal.Signals) -> None:
+    """Here while JupyterLab reads the user's configuration; that is no error either."""
+    config = f"import os, signal\nos.kill(os.getpid(), {number.value})\n"
+    (clone / "config" / "jupyter_server_config.py").write_text(config)
+    with begin(clone, "--port", "0") as process:
+        out, complaint = process.communicate(timeout=scaled(30))
+    assert (process.returncode, out) == (0, ""), complaint
+    assert "Traceback" not in complaint
+
+
+def test_where_the_port_is_taken_it_is_another(clone: Path) -> None:
+    """The next one that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with labkit_lab(clone, "--port", str(port)) as lab:
+            assert f":{port}/" not in lab.address
+            assert lab.ask("api/status")["kernels"] == 0
+            lab.process.terminate()
+            assert lab.process.wait(scaled(30)) == 0
+
+
+def test_beyond_the_last_port_there_is_none(clone: Path) -> None:
+    """Where the last one is taken, it says so; the system would give any other for the one above."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # somebody else has it: as good
+            held.enter_context(socket.create_server(("127.0.0.1", 65535)))
+        process = held.enter_context(begin(clone, "--port", "65535"))
+        out, complaint = process.communicate(timeout=scaled(30))
+    assert (process.returncode, out) == (1, "")
+    assert "port 65535 is not available" in complaint
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "99999"])
+def test_what_is_no_port_starts_nothing(clone: Path, monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    """One sentence, and exit code 2."""
+    monkeypatch.chdir(clone)
+    result = CliRunner().invoke(main, ["lab", "--port", port], prog_name="labkit")
+    assert (result.exit_code, result.stdout) == (2, "")
+    sentence = f"Error: Invalid value for '--port': {port} is not in the range 0<=x<=65535."
+    assert result.stderr.splitlines()[-1] == sentence
+    assert psutil.Process().children() == []
+
+
+def test_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without notebooks there is nothing to open, and the command says where to go."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(labkit.cli.lab, "__file__", str(tmp_path / "site-packages" / "labkit" / "cli" / "lab.py"))
+    result = CliRunner().invoke(main, ["lab"], prog_name="labkit")
+    assert (result.exit_code, "run this in a clone" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "screen"),
+    [
+        ({}, False),
+        ({"DISPLAY": ":0"}, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ({"DISPLAY": ":0", "CI": "1"}, False),
+        ({"DISPLAY": ":10", "SSH_CONNECTION": "a b"}, False),
+    ],
+)
+def test_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, screen: bool) -> None:
+    """A browser is opened where somebody could see it."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert labkit.cli.lab.has_screen(environment) is screen
+
+
+def test_the_command_line_does_not_wait_for_jupyterlab() -> None:
+    """``labkit --help`` loads neither JupyterLab nor asyncio, which alone takes as long as all the rest."""
+    code = (
+        "import sys, labkit.cli; print(sorted({'asyncio', 'jupyterlab', 'jupyter_server', 'zmq'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,73 @@
+"""A cleanup that holds, however often it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tests.exercises.styles import one_cancel, opened, styles_of
+from tests.exercises.styles.one_cancel import close_all, echo, finish, open_all
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+of = styles_of("second-cancel")
+of.right += one_cancel.HOLD
+of.wrong[one_cancel.waits_once_more] = "release"
+
+
+@of.breaks("release")
+async def eight_tries(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    cancel = None
+    try:
+        await echo(ws)
+    finally:
+        closing = asyncio.create_task(close_all(resources))
+        for _ in range(8):
+            try:
+                await asyncio.shield(closing)
+                break
+            except asyncio.CancelledError as error:
+                cancel = error
+        if cancel is not None:
+            raise cancel
+    return ws
+
+
+@of.breaks("passes")
+async def raises_whatever_came(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    try:
+        await echo(ws)
+    finally:
+        with suppress(asyncio.CancelledError):
+            await finish(close_all(resources))
+    raise asyncio.CancelledError
+
+
+@of.breaks("passes")
+async def keeps_them_all(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    with suppress(asyncio.CancelledError):
+        await echo(ws)
+    with suppress(asyncio.CancelledError):
+        await finish(close_all(resources))
+    return ws
+
+
+@of.breaks("release")
+async def cancels_the_closing(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    try:
+        await echo(ws)
+    finally:
+        closing = asyncio.create_task(close_all(resources))
+        while not closing.done():
+            await closing
+    return ws

@@ -1,0 +1,69 @@
+"""Many ways to be right, and many to be wrong: each exercise tells them apart, in whatever style they come."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labkit
+from labkit.exercises import Report
+from tests.exercises import styles
+from tests.exercises.styles import Styles, styles_of
+
+#: Exercises that face every fault of the lab: one check takes seconds.
+_LONG = {"survive-aiohttp", "survive-websockets"}
+
+
+def _found() -> dict[str, Styles]:
+    for name in labkit.EXERCISES:
+        importlib.import_module(f"{styles.__name__}.{name.replace('-', '_')}")
+    return {name: styles_of(name) for name in labkit.EXERCISES}
+
+
+STYLES = [pytest.param(name, found, id=name, marks=[pytest.mark.slow]) for name, found in _found().items()]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+
+
+def name_of(handler: Any) -> str:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return getattr(handler, "__name__", type(handler).__name__)
+
+
+async def check_all(name: str, handlers: Iterable[Any]) -> list[Report]:
+    """A few at the same time, so that the loop is not late for the limits of the handlers themselves."""
+    few = asyncio.Semaphore(1 if name in _LONG else 3)
+
+    async def check(handler: Any) -> Report:
+        async with few:
+            return await labkit.check(name, handler)
+
+    return await asyncio.gather(*map(check, handlers))
+
+
+@pytest.mark.parametrize(("name", "found"), STYLES)
+async def test_each_right_handler_passes(name: str, found: Styles) -> None:
+    """A class, a partial, a decorator, a task group, an exit stack, a loop of recv, anyio, callbacks."""
+    assert len(found.right) >= 6
+    reports = await check_all(name, found.right)
+    for handler, report in zip(found.right, reports, strict=True):
+        assert report.passed, f"{name_of(handler)}: {report}"
+
+
+@pytest.mark.parametrize(("name", "found"), STYLES)
+async def test_each_wrong_handler_is_caught(name: str, found: Styles) -> None:
+    """By the rule that it breaks, whichever others it breaks."""
+    reports = await check_all(name, found.wrong)
+    for (handler, rule), report in zip(found.wrong.items(), reports, strict=True):
+        assert report.bug is None, f"{name_of(handler)}: {report}"
+        assert rule in report.broken, f"{name_of(handler)}: {report}"

@@ -1,0 +1,540 @@
+"""A handler's call: what is refused beforehand, and what is recorded of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import operator
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import labkit
+from labkit.errors import BadHandler
+from labkit.support.clock import scaled
+from labkit.timeline import Timeline
+from labkit.watch.call import Call
+from labkit.watch.host import Host, check_handler, name_of
+
+
+async def plain(websocket: Any) -> None:
+    """A handler."""
+
+
+async def two(database: Any, websocket: Any) -> None:
+    """A handler to be, once somebody gives it a database."""
+
+
+async def keyword(websocket: Any, *, database: Any) -> None:
+    """A handler that lacks something."""
+
+
+async def generator(websocket: Any) -> Any:
+    """A coroutine function, until somebody writes a yield into it."""
+    yield
+
+
+def old_style(websocket: Any) -> Any:
+    """A coroutine as one was written before Python had `async def`."""
+    message = yield from websocket.recv()
+    return message
+
+
+class Handlers:
+    """Handlers as people keep them in classes."""
+
+    async def method(self, websocket: Any) -> None:
+        """A handler."""
+
+    async def __call__(self, websocket: Any) -> None:
+        """A handler."""
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that is not a coroutine function itself."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("handler", "name"),
+    [
+        (plain, "plain"),
+        (Handlers().method, "Handlers.method"),
+        (Handlers(), "Handlers.__call__"),
+        (functools.partial(two, "database"), "two"),
+        (functools.partial(keyword, database=1), "keyword"),
+        (logged(plain), "plain"),
+        (lambda _: None, "<lambda>"),
+    ],
+)
+def test_a_handler_has_the_name_that_its_author_gave_it(handler: Callable[..., Any], name: str) -> None:
+    """Whatever stands around the function."""
+    assert name_of(handler) == name
+    if name != "<lambda>":
+        check_handler(handler, "websocket")
+
+
+@pytest.mark.parametrize(
+    ("handler", "sentence"),
+    [
+        (lambda _: None, "'<lambda>' is not a coroutine function"),
+        (generator, "'generator' is not a coroutine function; write it as: async def generator\\(websocket\\)"),
+        (old_style, "'old_style' is not a coroutine function; write it as: async def old_style\\(websocket\\)"),
+        (keyword, r"'keyword' takes \(websocket.*, \*, database.*\), but is called with one argument"),
+        (two, r"'two' takes \(database.*, websocket.*\), but is called with one argument, the websocket"),
+        (functools.partial(plain, 1), "'plain' takes nothing, but is called with one argument"),
+        (Handlers, "'Handlers' is a class"),
+        (Handlers.method, r"takes \(self, websocket"),
+    ],
+)
+def test_what_is_no_handler_is_refused_in_one_sentence(handler: Any, sentence: str) -> None:
+    """It says what it is, and how to write it."""
+    with pytest.raises(BadHandler, match=sentence) as caught:
+        check_handler(handler, "websocket")
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_handler_that_has_been_called_already_is_refused() -> None:
+    """The usual slip: `play(handler(...))` in place of `play(handler)`."""
+    coroutine = plain(None)
+    with pytest.raises(BadHandler, match="which cannot be called; give the function itself: async def h"):
+        check_handler(coroutine, "websocket")
+    coroutine.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "ending", "exception", "text"),
+    [
+        (None, "returned", None, "returned"),
+        (ValueError("no"), "raised", "ValueError: no", "raised ValueError: no"),
+        (KeyError(), "raised", "KeyError", "raised KeyError"),
+        (asyncio.CancelledError(), "cancelled", None, "cancelled"),
+        (KeyboardInterrupt(), "raised", "KeyboardInterrupt", "raised KeyboardInterrupt"),
+    ],
+)
+async def test_a_call_is_recorded_from_its_start_to_its_end(
+    raised: BaseException | None, ending: str, exception: str | None, text: str
+) -> None:
+    """The start says who is called with what; the end says how it ended. What it raises passes."""
+    timeline = Timeline()
+
+    async def handler(argument: Any) -> str:
+        if raised is not None:
+            raise raised
+        return "the response"
+
+    host = Host(handler, timeline, stack="aiohttp", library="aiohttp 3.14")
+    if raised is None:
+        assert await host.call(3) == "the response"
+    else:
+        with pytest.raises(type(raised)) as caught:
+            await host.call(3)
+        assert caught.value is raised
+    start, end = timeline
+    assert start.data == {
+        "handler": "handler",
+        "stack": "aiohttp",
+        "library": "aiohttp 3.14",
+        "given": "int",
+        "call": 1,
+    }
+    assert (end.kind, end.text) == ("end", text)
+    assert end.data == {
+        "ending": ending,
+        "exception": exception,
+        "close_code": None,
+        "loss": False,
+        "induced": False,
+        "call": 1,
+    }
+    assert host.calls == []
+
+
+async def test_an_exit_ends_the_librarys_task_by_a_cancel() -> None:
+    """It would end the process; the lab says so, and the experiment goes on."""
+    timeline = Timeline()
+
+    async def handler(argument: Any) -> None:
+        raise SystemExit(3)
+
+    host = Host(handler, timeline, stack="aiohttp", library="aiohttp 3.14")
+    with pytest.raises(asyncio.CancelledError):
+        await host.call(3)
+    [complaint] = timeline.select("loop", "exception")
+    assert complaint.text == "SystemExit in a handler, which ends the server's process outside the lab"
+    assert complaint.data["exception"] == "SystemExit: 3"
+    assert [event.text for event in timeline.select("handler", "end")] == ["raised SystemExit: 3"]
+
+
+async def test_an_interrupt_in_a_handler_interrupts_who_hosts_it() -> None:
+    """By a cancel, which closes everything on its way; the loop goes on."""
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def handler(argument: Any) -> None:
+        raise KeyboardInterrupt
+
+    async def hosts() -> None:
+        host = Host(handler, Timeline(), stack="aiohttp", library="aiohttp 3.14")
+        tasks.append(asyncio.create_task(host.call(3)))
+        await asyncio.Event().wait()
+
+    owner = asyncio.create_task(hosts())
+    with pytest.raises(asyncio.CancelledError, match="KeyboardInterrupt in the handler"):
+        await owner
+    await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [True]
+
+
+async def test_of_a_call_that_is_over_nothing_is_kept() -> None:
+    """What the handler raised is freed at once, and not at some garbage collection."""
+
+    class Mine(Exception):
+        pass
+
+    async def handler(argument: Any) -> None:
+        error = Mine()
+        kept.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    kept: list[weakref.ref[Mine]] = []
+    host = Host(handler, Timeline(), stack="aiohttp", library="aiohttp 3.14")
+    gc.disable()
+    try:
+        with contextlib.suppress(Mine):
+            await host.call(3)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+class Connection:
+    """A connection of some library: its `receive` calls its own `close`, as aiohttp's does."""
+
+    def __init__(self) -> None:
+        self.close_code: int | None = None
+        self.cleaned_up = False
+
+    async def wait(self) -> None:
+        """Wait for a message that never comes, and clean up after a cancel."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cleaned_up = True
+            raise
+
+    async def receive(self) -> str:
+        """Close, and say so."""
+        await self.close(code=1000)
+        return "CLOSED"
+
+    async def close(self, code: int = 1000) -> None:
+        """Take a turn of the loop."""
+        await asyncio.sleep(0)
+        self.close_code = code
+
+
+async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() -> None:
+    """The library's call of its own method is not the handler's; another task's is. At the end they are taken off."""
+    timeline, connection = Timeline(), Connection()
+    call = Call(timeline, 1, ConnectionError, "here")
+    stand_ins = call.connect(connection)
+    stand_ins.observe("receive", on_return=lambda result: call.record_notice(f"receive() gave {result}"))
+    stand_ins.observe("close", on_call=call.closing)
+    assert await connection.receive() == "CLOSED"
+    assert [event.kind for event in timeline] == ["notice"]
+    assert timeline[0].data == {"how": "receive() gave CLOSED", "exception": None, "code": 1000}
+
+    # A handler that receives in one task and closes in another does both itself.
+    await asyncio.gather(connection.receive(), connection.close(4000))
+    assert sorted(event.text for event in timeline) == ["close(4000)", "receive() gave CLOSED", "receive() gave CLOSED"]
+
+    await connection.close()
+    await connection.close("a code that is none")  # type: ignore[arg-type] # the library's to refuse
+    assert [event.text for event in timeline.select("handler", "close")] == ["close(4000)", "close(1000)"]
+
+    call.release()
+    assert set(vars(connection)) == {"close_code", "cleaned_up"}
+    await connection.close()
+    assert len(timeline) == 4
+
+
+async def test_every_stand_in_is_taken_off() -> None:
+    """Also those of a connection before the last, where a handler made two."""
+    call, connections = Call(Timeline(), 1, ConnectionError, "here"), (Connection(), Connection())
+    for connection in connections:
+        call.connect(connection).observe("close")
+        assert "close" in vars(connection)
+    call.release()
+    assert [set(vars(connection)) for connection in connections] == [{"close_code", "cleaned_up"}] * 2
+
+
+# What the lab does to a handler that runs
+
+
+@contextlib.asynccontextmanager
+async def hosted(handler: Callable[[Any], Any]) -> AsyncIterator[tuple[Host, asyncio.Task[Any], Connection]]:
+    """A host that has called a handler, which waits; its task; and its connection, of which `wait` is watched."""
+    host = Host(handler, Timeline(), stack="acme", library="acme 1.0")
+    connection = Connection()
+    task = asyncio.create_task(
+        host.call(connection, prepare=lambda call: call.connect(connection).observe("wait")), name="library"
+    )
+    while not host.calls:  # noqa: ASYNC110 - it begins in the loop's next turns
+        await asyncio.sleep(0)
+    await host.calls[0].waits.wait()
+    yield host, task, connection
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def forever(_: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("where", [forever, Connection.wait], ids=["a bare await", "a method of the connection"])
+async def test_an_error_of_the_fault_is_raised_where_the_handler_waits(where: Callable[[Any], Any]) -> None:
+    """Once, and nobody has cancelled; a library's method cleans up after what it takes for a cancel."""
+    lived: list[object] = []
+
+    async def handler(connection: Connection) -> None:
+        try:
+            await (connection.wait() if where is Connection.wait else forever(None))
+        except ValueError as error:
+            lived.extend([str(error), error.__suppress_context__, asyncio.current_task().cancelling()])  # type: ignore[union-attr]
+        try:
+            await forever(None)
+        except asyncio.CancelledError:
+            lived.append("cancelled")
+
+    async with hosted(handler) as (host, task, connection):
+        host.throw(ValueError("no"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        inside = where is Connection.wait
+        assert lived == ["no", inside, 0]
+        assert connection.cleaned_up is inside
+        task.cancel()
+        await asyncio.wait([task])
+        assert lived[3:] == ["cancelled"]
+        told = [(event.kind, event.text) for event in host.timeline if event.kind != "start"]
+        by = "test_an_error_of_the_fault_is_raised_where_the_handler_waits (tests)"
+        assert told == [
+            ("error", "the fault raises ValueError: no"),
+            ("cancelled", f"cancelled by {by}"),
+            ("end", "returned"),
+        ]
+
+
+async def test_a_cancel_by_the_fault_is_over_when_the_handler_waits_again() -> None:
+    """It is the lab's; the next one, by somebody else, is theirs."""
+    lived: list[str] = []
+
+    async def handler(connection: Connection) -> None:
+        for _ in range(2):
+            try:
+                await forever(None)
+            except asyncio.CancelledError:
+                lived.append("swallowed")
+        await forever(None)
+
+    async with hosted(handler) as (host, task, _):
+        await host.cancel("the fault")
+        assert lived == ["swallowed"]
+        task.cancel()
+        asyncio.get_running_loop().call_soon(operator.methodcaller("cancel"), task)
+        await asyncio.wait([task])
+        who = "test_a_cancel_by_the_fault_is_over_when_the_handler_waits_again"
+        assert [(event.text, event.data["package"]) for event in host.timeline.select("handler", "cancelled")] == [
+            ("cancelled by the fault", "labkit"),
+            (f"cancelled by {who} (tests)", "tests"),
+            ("cancelled by a callback (asyncio)", "asyncio"),
+        ]
+
+
+async def test_a_cancel_by_the_fault_is_over_when_the_handler_has_ended() -> None:
+    """Where it ends at once, there is nothing to wait for."""
+    async with hosted(forever) as (host, task, _):
+        await host.cancel("the fault")
+        assert host.calls == []
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
+@pytest.mark.parametrize(("swallows", "leaked"), [(1, []), (100, ["handler 'handler', which swallowed 2 cancels"])])
+async def test_a_handler_is_stopped_whatever_it_swallows(
+    swallows: int, leaked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cancel may be swallowed; after two the handler is told as left behind, and closed where it stands."""
+    monkeypatch.setattr("labkit.watch.host._WAIT", 0.02)
+
+    async def handler(connection: Connection) -> None:
+        for _ in range(swallows):
+            with contextlib.suppress(asyncio.CancelledError):
+                await forever(None)
+        await forever(None)
+
+    async with hosted(handler) as (host, task, _):
+        await host.stop()
+        assert host.calls == []
+        assert task.done()
+        left = host.timeline.select("loop", "leaked")
+        assert [event.text for event in left] == leaked
+        assert [(event.data["name"], event.data["stubborn"]) for event in left] == [("handler", True)] * len(leaked)
+        by = {(event.data["by"], event.data["package"]) for event in host.timeline.select("handler", "cancelled")}
+        assert by == {("the lab", "labkit")}
+
+
+async def test_a_handler_that_cleans_up_is_waited_for_no_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the lab would wait; and who cancels it meanwhile is told as who it is."""
+    monkeypatch.setattr("labkit.watch.host._WAIT", 60)
+
+    async def handler(connection: Connection) -> None:
+        try:
+            await forever(None)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await forever(None)
+
+    async with hosted(handler) as (host, task, _):
+        async with asyncio.timeout(scaled(5)):
+            await host.stop()
+        assert task.cancelled()
+        by = [(event.data["by"], event.data["package"]) for event in host.timeline.select("handler", "cancelled")]
+        assert by == [("the lab", "labkit"), ("Timeout._on_timeout (asyncio)", "asyncio")]
+
+
+async def test_the_methods_in_which_a_handler_is_are_known() -> None:
+    """Of each of its connections, and in each of its tasks, as long as it is in them."""
+    call, connections = Call(Timeline(), 1, ConnectionError, "here"), (Connection(), Connection())
+    for connection in connections:
+        stand_ins = call.connect(connection)
+        stand_ins.observe("wait")
+        stand_ins.observe("close")
+    waiting = [asyncio.create_task(connection.wait()) for connection in connections]
+    closing = asyncio.create_task(connections[1].close())
+    await asyncio.sleep(0)
+    assert call.inside == ["wait()", "wait()", "close()"]
+    await closing
+    assert call.inside == ["wait()", "wait()"]
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert call.inside == []
+
+
+async def test_it_is_settled_when_the_library_has_dealt_with_the_end() -> None:
+    """What it does in the handler's task, and in a task that waited for it; who asks is not waited for."""
+    did: list[str] = []
+    host = Host(asyncio.sleep, Timeline(), stack="acme", library="acme 1.0")
+
+    async def handler_task() -> None:
+        await host.call(0)
+        await asyncio.sleep(0.01)
+        did.append("the handler's task")
+
+    async def connection_task() -> None:
+        await asyncio.create_task(handler_task())
+        for _ in range(2):
+            await asyncio.sleep(0)
+        did.append("the connection's task")
+
+    task = asyncio.create_task(connection_task())
+    while not host._tasks:  # noqa: ASYNC110 - it begins in the loop's next turns
+        await asyncio.sleep(0)
+    await host.settled(60)
+    assert did == ["the handler's task", "the connection's task"]
+    await task
+
+    async with asyncio.timeout(scaled(5)):
+        await host.call(0)
+        await host.settled(60)
+    assert [event.data["call"] for event in host.timeline.select("handler", "start")] == [1, 2]
+
+
+async def test_a_group_that_a_handler_raises_is_named_member_by_member() -> None:
+    """A TaskGroup says only how many failed; which loss it was is in the verdict and in the sentence."""
+
+    async def grouped(websocket: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(websocket.recv())
+            group.create_task(asyncio.sleep(60))
+
+    run = await labkit.play(grouped, on="websockets", fault="reset", messages=())
+    assert run.verdict.exception is not None
+    assert "[websockets.exceptions.ConnectionClosedError: no close frame received or sent]" in run.verdict.exception
+    assert "[ConnectionClosedError: no close frame received or sent]" in run.verdict.sentence
+    assert run.verdict.noticed == "yes"
+
+
+def lent(handler: Any) -> Any:
+    """A decorator that supplies an argument of the handler's."""
+
+    @functools.wraps(handler)
+    async def call(websocket: Any) -> None:
+        await handler(websocket, "a database")
+
+    return call
+
+
+@lent
+async def with_a_database(websocket: Any, database: str) -> None:
+    await websocket.send(f"{database} for {await websocket.recv()}")
+
+
+async def echo_once(websocket: Any) -> None:
+    await websocket.send(await websocket.recv())
+
+
+class Page(web.View):
+    """A view of aiohttp, which is a class."""
+
+    async def get(self) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(self.request)
+        await ws.send_str(await ws.receive_str())
+        return ws
+
+
+@pytest.mark.parametrize(
+    ("handler", "on", "answer"),
+    [
+        (with_a_database, "websockets", "'a database for hello'"),
+        (lambda websocket: asyncio.wait_for(echo_once(websocket), 60), "websockets", "'hello'"),
+        (Page, "aiohttp", "'hello'"),
+    ],
+    ids=["decorated", "lambda", "view"],
+)
+async def test_what_the_library_takes_the_lab_takes(handler: Any, on: str, answer: str) -> None:
+    """A decorator that supplies an argument, a function that returns a coroutine, a class-based view."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # aiohttp's, of handlers that are no coroutine functions
+        run = await labkit.play(handler, on=on, fault=None)
+    assert run.verdict.ending == "returned", run
+    assert [event.text for event in run.timeline.select("client", "recv")] == [answer]
+
+
+def forgets_its_async(websocket: Any) -> None:
+    """Python does not say that it lacks something."""
+
+
+async def test_what_cannot_be_awaited_fails_as_it_does_without_the_lab() -> None:
+    """A function that returns a coroutine is a handler; what it returned is known only when it was called."""
+    handler: Any = lambda websocket: forgets_its_async(websocket)  # noqa: E731, PLW0108 - as people register one
+    run = await labkit.play(handler, on="websockets", fault=None)
+    assert run.verdict.exception == "TypeError: object NoneType can't be used in 'await' expression", run

@@ -1,0 +1,224 @@
+"""What a handler leaves when it has ended: told apart by whether it ends by itself, fails, or goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import web
+
+import labkit
+from labkit.events import LoopEnded
+
+SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+async def echo(websocket: Any) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+async def test_a_task_that_ends_by_itself_is_not_left_behind() -> None:
+    """The lab waits for it, for the rest of the patience, and tells when it has ended."""
+    kept: set[Any] = set()
+
+    async def saves(websocket: Any) -> None:
+        await echo(websocket)
+        kept.add(asyncio.create_task(asyncio.sleep(0.2), name="save"))
+
+    run = await labkit.play(saves, on="websockets", fault="close", patience=20)
+    assert run.verdict.leaked == ()
+    [ended] = run.timeline.all(LoopEnded)
+    assert ended.text == "task save (sleep) has ended, after its handler"
+    assert ended.at - run.timeline.select("handler", "end")[0].at > 0.15
+    assert ended.at < run.timeline.select("loop", "stop")[0].at
+
+
+async def test_a_task_that_goes_on_is_left_behind() -> None:
+    """It is ended by the lab; a handler that still runs has left nothing yet."""
+    kept: set[Any] = set()
+
+    async def forgets(websocket: Any) -> None:
+        kept.add(asyncio.create_task(asyncio.sleep(60), name="poll"))
+        await echo(websocket)
+
+    run = await labkit.play(forgets, on="websockets", fault="close", patience=0.3)
+    line = forgets.__code__.co_firstlineno + 1
+    assert run.verdict.leaked == (f"task poll (sleep), started in line {line}",)
+
+
+async def test_a_task_that_its_handler_has_cancelled_may_clean_up() -> None:
+    """Also after the lab has cancelled the handler: that is the lab's doing."""
+    kept: set[Any] = set()
+
+    async def polls() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    async def tidy(websocket: Any) -> None:
+        task = asyncio.create_task(polls())
+        kept.add(task)
+        try:
+            await websocket.wait_closed()
+        finally:
+            task.cancel()
+
+    for fault in ("blackhole", "close"):
+        run = await labkit.play(tidy, on="websockets", fault=fault, patience=0.3, messages=())
+        assert run.verdict.leaked == (), fault
+
+
+async def two_tasks(websocket: Any) -> None:
+    async def writes() -> None:
+        while True:
+            await websocket.send("tick")
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(echo(websocket), writes())
+
+
+async def test_a_task_that_fails_when_its_handler_is_gone_is_left_behind() -> None:
+    """`gather` lets it go on, and swallows its exception; the same in one run and in twenty at once."""
+    runs = await asyncio.gather(*(labkit.play(two_tasks, on="websockets", fault="reset") for _ in range(20)))
+    line = two_tasks.__code__.co_firstlineno + 6
+    failed = f"task two_tasks.writes, started in line {line}, which failed"
+    assert {run.verdict.leaked for run in runs} == {
+        (f"{failed}: ConnectionClosedError: no close frame received or sent",)
+    }
+
+
+async def test_an_exception_that_nobody_retrieves_is_a_complaint() -> None:
+    """Asyncio says so when the task is collected; the lab waits for the task's end, so it is the same each time."""
+
+    async def forgets_sender(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+
+        async def sender() -> None:
+            while True:
+                await ws.send_str("tick")
+                await asyncio.sleep(0.002)
+
+        asyncio.create_task(sender(), name="sender")  # noqa: RUF006 - the mistake that this is about
+        async for _ in ws:
+            pass
+        return ws
+
+    runs = await asyncio.gather(*(labkit.play(forgets_sender, on="aiohttp", fault="reset") for _ in range(20)))
+    complaint = "aiohttp.client_exceptions.ClientConnectionResetError: Cannot write to closing transport"
+    assert {(run.verdict.leaked, run.verdict.complaints) for run in runs} == {
+        ((), (f"Task exception was never retrieved: {complaint}",))
+    }
+
+
+async def test_a_task_that_dies_later_is_told_with_its_exception() -> None:
+    """Also where somebody keeps it, so that asyncio never collects it, and says nothing."""
+    kept: set[Any] = set()
+
+    async def handler(websocket: Any) -> None:
+        async def dies() -> None:
+            await asyncio.sleep(0.1)
+            raise ValueError("too late")
+
+        kept.add(asyncio.create_task(dies(), name="save"))
+        await echo(websocket)
+
+    run = await labkit.play(handler, on="websockets", fault="close", patience=20)
+    [ended] = run.timeline.all(LoopEnded)
+    assert ended.exception == "ValueError: too late"
+    assert run.verdict.leaked == ()
+    assert run.verdict.complaints == ("Task exception was never retrieved: ValueError: too late",)
+
+
+async def test_a_call_in_a_thread_that_goes_on_is_left_behind() -> None:
+    """A timeout ends the waiting, not the call."""
+    stop = threading.Event()
+
+    async def queries(websocket: Any) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asyncio.to_thread(stop.wait, 60)
+        await asyncio.get_running_loop().run_in_executor(None, str.upper, "over before")
+        await echo(websocket)
+
+    run = await labkit.play(queries, on="websockets", fault="close", patience=0.3)
+    stop.set()
+    line = queries.__code__.co_firstlineno + 3
+    assert run.verdict.leaked == (f"call of Event.wait in a thread, started in line {line}",)
+
+
+async def test_a_thread_that_goes_on_is_left_behind() -> None:
+    """By its name, and the line that has started it."""
+    stop = threading.Event()
+
+    async def forgets_thread(websocket: Any) -> None:
+        threading.Thread(target=stop.wait, name="pump").start()
+        await echo(websocket)
+
+    run = await labkit.play(forgets_thread, on="websockets", fault="close", patience=0.3)
+    stop.set()
+    first = forgets_thread.__code__.co_firstlineno
+    assert run.verdict.leaked == (f"thread 'pump', started in line {first + 1}",)
+
+
+async def test_a_thread_that_ends_by_itself_is_not() -> None:
+    """Nor one that was over before."""
+
+    async def handler(websocket: Any) -> None:
+        threading.Thread(target=lambda: None, name="short").start()
+        threading.Thread(target=lambda: threading.Event().wait(0.2), name="long").start()
+        await echo(websocket)
+
+    run = await labkit.play(handler, on="websockets", fault="close", patience=20)
+    assert run.verdict.leaked == ()
+    assert [event.name for event in run.timeline.all(LoopEnded)] == ["long"]
+
+
+async def by_asyncio() -> None:
+    await asyncio.create_subprocess_exec(*SLEEPS)
+
+
+async def by_popen() -> None:
+    subprocess.Popen(SLEEPS)  # noqa: ASYNC220 - as people write it
+
+
+@pytest.mark.parametrize("start", [by_asyncio, by_popen])
+@pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
+async def test_a_child_process_that_goes_on_is_left_behind_and_ended(start: Any) -> None:
+    """In a server it would live on."""
+
+    async def forgets_process(websocket: Any) -> None:
+        await start()
+        await echo(websocket)
+
+    before = set(psutil.Process().children())
+    run = await labkit.play(forgets_process, on="websockets", fault="close", patience=0.3)
+    [left] = run.verdict.leaked
+    assert left.startswith(f"process {sys.executable.rpartition('/')[2]!r}, started in line ")
+    assert not set(psutil.Process().children()) - before
+
+
+async def test_of_two_experiments_each_has_its_own() -> None:
+    """They share a loop and a process."""
+    stop = threading.Event()
+
+    def forgets(name: str) -> Any:
+        async def handler(websocket: Any) -> None:
+            threading.Thread(target=stop.wait, name=name).start()
+            await echo(websocket)
+
+        return handler
+
+    runs = await asyncio.gather(
+        *(labkit.play(forgets(name), on="websockets", fault="close", patience=0.3) for name in ("one", "two"))
+    )
+    stop.set()
+    assert [run.verdict.leaked[0].partition(",")[0] for run in runs] == ["thread 'one'", "thread 'two'"]
