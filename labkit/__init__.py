@@ -6,7 +6,9 @@ room when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -46,3 +48,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__getattr__("__all__")})
+
+
+class _Door(ModuleType):
+    """Keeps a public name, such as ``watch``, where a room has the same: Python would put the room in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _modules or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

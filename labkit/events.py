@@ -246,10 +246,14 @@ class LinkEvent(Event, frozen=True):
 
 
 class ResourceEvent(Event, frozen=True):
-    """A step in the life of a resource: the resource's name, and its ``id``, which no other resource has."""
+    """A step in the life of a resource: its name, and its ``id``, which no other resource has.
+
+    ``shared`` says that it is the application's, for all connections, so that no handler has to close it.
+    """
 
     id: int
     resource: str = ""
+    shared: bool = False
 
 
 # --- The client ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Self
 from labkit.events import CleanupClosed, CleanupClosing, CleanupOpen, CleanupTruncated, HandlerNote, ResourceEvent
 from labkit.support.checks import check_seconds
 from labkit.support.clock import scaled
-from labkit.timeline import scope
+from labkit.timeline import APPLICATION, scope
 
 __all__ = ["note", "resource"]
 
@@ -97,4 +97,4 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         if here is not None and (mine is None or here.timeline is not mine.timeline):
             mine = here
         if mine is not None:
-            mine.record(kind(self._number, self.name, text=self.name))
+            mine.record(kind(self._number, self.name, mine.lane == APPLICATION, text=self.name))

@@ -23,11 +23,14 @@ from labkit.events import Event, Lane, LoopStop, WireFault, make, vocabulary
 from labkit.support.clock import now
 from labkit.support.clock import timeout as at_most
 
-__all__ = ["Event", "Events", "Part", "Scope", "Timeline", "scope"]
+__all__ = ["APPLICATION", "Event", "Events", "Part", "Scope", "Timeline", "scope"]
 
 E = TypeVar("E", bound=Event)
 
 _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
+
+#: The lane on which an application runs outside of its handlers: what it opens is for all connections.
+APPLICATION: Final[Lane] = "loop"
 
 
 class Events(Sequence[Event]):

@@ -377,6 +377,8 @@ def _cleanup(events: Events, marks: _Landmarks) -> tuple[Cleanup, str]:
     """The worst that happened to a resource, and the names of the resources to which it happened, in brackets."""
     lives: dict[int, list[ResourceEvent]] = {}
     for event in events.all(ResourceEvent):
+        if event.shared:
+            continue
         lives.setdefault(event.id, []).append(event)
     if not lives:
         return ("unknown" if marks.start is None else "none"), ""

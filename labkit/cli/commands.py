@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import click
 
-from labkit.cli.arguments import load_handler, read_fault, read_header, read_option, read_when
+from labkit.cli.arguments import read_fault, read_header, read_option, read_when
 from labkit.cli.lab import has_screen, lab
 from labkit.errors import LabError
+from labkit.support.names import load_name
 from labkit.support.wording import plain
 
 __all__ = ["main"]
@@ -97,7 +98,7 @@ def _settings(
 ) -> dict[str, Any]:
     """What these options mean for ``labkit.play``; without those that are not given."""
     given = {
-        "talk": talk and load_handler(talk, "talk"),
+        "talk": talk and load_name(talk, "talk"),
         "when": when and read_when(when),
         "path": path,
         "headers": dict(map(read_header, headers)),
@@ -145,7 +146,7 @@ def play(
     """
     import labkit
 
-    function = load_handler(handler)
+    function = load_name(handler)
     settings: dict[str, Any] = dict(read_option(option) for option in options)
     if own := settings.keys() & inspect.signature(labkit.play).parameters.keys():
         raise LabError(f"{min(own)!r} is not an option of the server's library; `labkit play --help` lists the lab's")
@@ -202,7 +203,7 @@ def matrix(
     """
     import labkit
 
-    functions = [load_handler(handler) for handler in handlers]
+    functions = [load_name(handler) for handler in handlers]
     settings = dict(read_option(option) for option in options)
     settings |= _settings(talk, when, path, headers, subprotocols)
     to_strike = [read_fault(fault) for fault in faults] or None
@@ -244,7 +245,7 @@ def moments(
     settings |= _settings(talk, None, path, headers, subprotocols)
     if messages:
         settings["messages"] = messages
-    strip = _run(labkit.moments(load_handler(handler), on=on, fault=read_fault(fault), **settings))
+    strip = _run(labkit.moments(load_name(handler), on=on, fault=read_fault(fault), **settings))
     _draw(strip, png)
     click.echo(json.dumps(strip.rows(), indent=2, ensure_ascii=False) if as_json else str(strip))
 
@@ -286,7 +287,7 @@ def check(exercise: str, handler: str) -> None:
     """
     import labkit
 
-    report = _run(labkit.check(exercise, load_handler(handler)))
+    report = _run(labkit.check(exercise, load_name(handler)))
     click.echo(str(report))
     if not report.passed:
         sys.exit(1)

@@ -12,19 +12,20 @@ from typing import Any
 from labkit.connections import Connections
 from labkit.events import Event, HandlerEnd, LoopStop, WireFault
 from labkit.experiment.run import Run, run_so_far
+from labkit.experiment.target import find_target
 from labkit.faults.fault import registry
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
-from labkit.stacks.stack import Stack
+from labkit.stacks.stack import Program, Stack
 from labkit.support.checks import check_seconds
 from labkit.support.clock import now, scaled
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
-from labkit.timeline import Scope, Timeline, scope
+from labkit.timeline import APPLICATION, Scope, Timeline, scope
 from labkit.watch.block import Blocks, watch_blocks
 from labkit.watch.capture import capture
-from labkit.watch.host import Handler, Host, check_handler, name_of
+from labkit.watch.host import Handler, Host, name_of
 from labkit.watch.lines import original, watch
 from labkit.watch.opened import watch_opened
 from labkit.watch.over import why_over
@@ -47,14 +48,19 @@ class HostedServer(Server):
         Returns:
             The run. What happens later does not change it.
         """
-        return run_so_far(self.timeline, name_of(self._host.handler), self.stack.name, self.inside)
+        return run_so_far(self.timeline, self.handler, self.stack.name, self.inside)
+
+    @property
+    def handler(self) -> str:
+        """The name of the handler."""
+        return name_of(self._host.handler)
 
 
-def check_target(handler: Handler, on: str, options: dict[str, Any]) -> Stack:
+def check_target(target: Any, on: str, options: dict[str, Any]) -> Stack:
     """Refuse a target that cannot be hosted, before any socket opens.
 
     Args:
-        handler: the handler.
+        target: the handler or the application; no name.
         on: the stack's name.
         options: keyword arguments for the library's function.
 
@@ -63,11 +69,11 @@ def check_target(handler: Handler, on: str, options: dict[str, Any]) -> Stack:
 
     Raises:
         UnknownName: there is no stack of this name.
-        BadHandler: the handler is not a coroutine function of one argument.
+        BadHandler: it is neither a coroutine function of one argument nor an application, where the library has those.
         BadOption: the library does not take an option.
     """
     stack = find_stack(on)
-    check_handler(handler, stack.argument)
+    stack.check_target(target)
     stack.check_options(options)
     scaled(1)  # report a wrong LABKIT_TIME_SCALE now, and not in the middle of the cleanup
     return stack
@@ -75,9 +81,10 @@ def check_target(handler: Handler, on: str, options: dict[str, Any]) -> Stack:
 
 @asynccontextmanager
 async def host(
-    handler: Handler,
+    target: Any,
     on: str = "aiohttp",
     *,
+    path: str = "/",
     timeline: Timeline | None = None,
     patience: float = 2.0,
     **server_options: Any,
@@ -89,8 +96,10 @@ async def host(
     is stopped, and the tasks that handlers have left are ended.
 
     Args:
-        handler: a coroutine function, exactly as the library wants it.
+        target: a handler: a coroutine function, exactly as the library wants it; or an application, as for
+            ``labkit.play``; or the name of one.
         on: the stack's name.
+        path: of an application, the path whose handler is watched.
         timeline: where to record; a new one, if None. One that is given may go on after the block, so nothing is waited
             for at its end.
         patience: how long a handler may take from the end of its connection to its own, in seconds, times
@@ -102,32 +111,30 @@ async def host(
 
     Raises:
         UnknownName: there is no stack of this name.
-        BadHandler: the handler is not a coroutine function of one argument.
+        BadHandler: the target is neither a handler nor an application; or it is one, and has no handler for the path.
         BadOption: the library does not take an option.
-        BadValue: the patience is wrong.
+        BadValue: the patience is wrong, or a name cannot be found.
         LabError: no loop of asyncio runs the caller.
     """
-    stack = check_target(handler, on, server_options)
+    target = find_target(target)
+    stack = check_target(target, on, server_options)
     limit = scaled(check_seconds("patience", patience))
     check_loop()
     own, timeline = timeline is None, Timeline() if timeline is None else timeline
     others = [other for other in STACKS.values() if other.distribution != stack.distribution]
     telltales = {other.distribution: other.telltales for other in others}
-    handler_host = Host(handler, timeline, stack=stack.name, library=stack.library, telltales=telltales)
     # The server's tasks, and all that the handler starts, inherit this context, and with it the scope.
     context = contextvars.copy_context()
     context.run(scope.set, Scope(timeline, "handler"))
-    code = getattr(original(handler), "__code__", None)
     try:
-        with (
-            cancel_on_interrupt(),
-            wakeups(),
-            capture(timeline),
-            _watch(handler, timeline),
-            watch_blocks(timeline, code) as blocks,
-        ):
+        with cancel_on_interrupt(), wakeups(), capture(timeline), ExitStack() as watches:
+            program = await _load(stack, target, path, timeline)
+            handler = program.handler
+            handler_host = Host(handler, timeline, stack=stack.name, library=stack.library, telltales=telltales)
+            watches.enter_context(_watch(handler, timeline))
+            blocks = watches.enter_context(watch_blocks(timeline, getattr(original(handler), "__code__", None)))
             starting = asyncio.create_task(
-                _start(stack, handler_host, server_options, context, blocks), context=context
+                _start(stack, handler_host, server_options, program, context, blocks), context=context
             )
             try:
                 server = await until_done(starting)
@@ -157,10 +164,25 @@ def _watch(handler: Handler, timeline: Timeline) -> Iterator[None]:
         yield
 
 
+async def _load(stack: Stack, target: Any, path: str, timeline: Timeline) -> Program:
+    """Make the handler, and its application; what that prints, logs and starts is the application's."""
+    token = scope.set(Scope(timeline, APPLICATION))
+    try:
+        return await stack.load(target, path)
+    finally:
+        scope.reset(token)
+
+
 async def _start(
-    stack: Stack, handler_host: Host, options: dict[str, Any], context: contextvars.Context, blocks: Blocks
+    stack: Stack,
+    handler_host: Host,
+    options: dict[str, Any],
+    program: Program,
+    context: contextvars.Context,
+    blocks: Blocks,
 ) -> HostedServer:
-    return HostedServer(await stack.start(handler_host, options), stack, handler_host, context, blocks)
+    running = await stack.start(handler_host, options, program.app)
+    return HostedServer(running, stack, handler_host, context, blocks)
 
 
 async def _let_end(server: Server, limit: float) -> None:

@@ -21,7 +21,6 @@ from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import until_all_done
 from labkit.support.progress_bar import bar
 from labkit.support.wording import describe_exception
-from labkit.watch.host import Handler
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +132,7 @@ class Strip:
 
 
 async def moments(
-    handler: Handler,
+    target: Any,
     on: str = "aiohttp",
     fault: str | Fault = "reset",
     *,
@@ -149,7 +148,7 @@ async def moments(
     cause and not a time, so the same moment gives the same run.
 
     Args:
-        handler: a coroutine function, exactly as the library wants it.
+        target: a handler, an application, or the name of one, as for :func:`labkit.play`.
         on: the stack's name, one of ``labkit.STACKS``.
         fault: a fault, or a name in ``labkit.FAULTS``.
         holds: your own invariant: called with each run, and perhaps a coroutine function that looks into your database.
@@ -175,8 +174,8 @@ async def moments(
     if holds is not None and not callable(holds):
         raise BadValue(f"holds={holds!r}; it takes a function of the run, which returns whether the invariant holds")
     with cancel_on_interrupt():
-        last = await play(handler, on, chosen, **play_options)
-        again = await play(handler, on, chosen, **play_options)
+        last = await play(target, on, chosen, **play_options)
+        again = await play(target, on, chosen, **play_options)
         count, notices = _count(last, again)
         numbers = _sample(count, at_most)
         if len(numbers) < count:
@@ -187,7 +186,7 @@ async def moments(
             async def strike_at(number: int) -> tuple[Strike, Run | None]:
                 try:
                     async with limit:
-                        run = await play(handler, on, chosen, when=Await(number), **play_options)
+                        run = await play(target, on, chosen, when=Await(number), **play_options)
                         return await _judge(number, run, holds), run
                 except Exception as problem:
                     return Strike(number, reason=describe_exception(problem)), None

@@ -15,6 +15,7 @@ from labkit.experiment.path import Path
 from labkit.experiment.run import Run
 from labkit.experiment.scenario import run_scenario
 from labkit.experiment.talk import Function
+from labkit.experiment.target import find_target
 from labkit.experiment.when import THROUGH, When, check_when
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
@@ -26,7 +27,7 @@ from labkit.support.descriptors import descriptors_for, enough_descriptors
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop
 from labkit.timeline import Timeline
-from labkit.watch.host import Handler, check_handler, name_of
+from labkit.watch.host import check_handler
 from labkit.wire import Relay
 
 __all__ = ["check_values", "play"]
@@ -36,7 +37,7 @@ MESSAGES: Final = ("hello",)
 
 
 async def play(
-    handler: Handler,
+    target: Any,
     on: str = "aiohttp",
     fault: str | Fault | None = "reset",
     *,
@@ -65,7 +66,9 @@ async def play(
     tells what became of each. Somebody else who connects during the experiment, such as a port scan, is not struck.
 
     Args:
-        handler: a coroutine function, exactly as the library wants it.
+        target: a handler: a coroutine function, exactly as the library wants it; or an application: on aiohttp, a
+            function without arguments that makes a ``web.Application``; or the name of one of these, such as
+            ``"package.module:make_app"``. Of an application, the lab watches the handler of the path.
         on: the stack's name, one of ``labkit.STACKS``.
         fault: a fault, or a name in ``labkit.FAULTS``; None for a client that stays.
         messages: what the client sends, ``str`` as text and ``bytes`` as binary.
@@ -97,12 +100,13 @@ async def play(
 
     Raises:
         UnknownName: there is no such stack, fault or client.
-        BadHandler: the handler is not a coroutine function of one argument.
+        BadHandler: the target is neither a handler nor an application; or it is one, and has no handler for the path.
         BadOption: the library does not take an option.
         BadValue: another value is wrong, or the fault cannot be staged with this client, or not at this moment.
         LabError: no loop of asyncio runs the caller; or the process has too few file descriptors for an experiment.
     """
-    stack = check_target(handler, on, server_options)
+    target = find_target(target)
+    stack = check_target(target, on, server_options)
     chosen = None if fault is None else find_fault(fault)
     check_values(messages, patience, clients, talk)
     check_when(when, chosen)
@@ -119,7 +123,7 @@ async def play(
     async with AsyncExitStack() as cleanup:
         cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
         cleanup.enter_context(cancel_on_interrupt())
-        serve = partial(host, handler, on, timeline=timeline, **server_options)
+        serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
         own_loop = chosen is not None and chosen.needs == "own loop"
         server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
         wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
@@ -136,7 +140,7 @@ async def play(
         scenario = run_scenario(paths, chosen, () if talk else messages, scaled(patience), when)
         await server.blocks.unless_ended(scenario, scaled(patience))
     connections.finish()
-    return Run(name_of(handler), on, "none" if chosen is None else str(chosen), timeline)
+    return Run(server.handler, on, "none" if chosen is None else str(chosen), timeline)
 
 
 def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:

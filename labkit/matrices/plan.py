@@ -14,18 +14,19 @@ from labkit.clients import check_client, make_request
 from labkit.errors import BadHandler, BadValue, UnknownName
 from labkit.experiment.hosting import check_target
 from labkit.experiment.play import check_values, play
+from labkit.experiment.target import find_target
 from labkit.experiment.when import check_when
 from labkit.faults import FAULTS, Fault
 from labkit.faults.fault import find_fault
 from labkit.outcome import Cell
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.stack import Stack
-from labkit.watch.host import Handler, name_of
+from labkit.watch.host import name_of
 
 __all__ = ["Handlers", "Job", "check_executor", "plan"]
 
-#: What ``matrix`` accepts: handlers under their own names, under given names, or one handler for each library.
-Handlers = Sequence[Handler] | Mapping[str, Handler | Mapping[str, Handler]]
+#: What ``matrix`` accepts: targets under their own names, under given names, or one target for each library.
+Handlers = Sequence[Any] | Mapping[str, Any | Mapping[str, Any]]
 
 #: The options of ``play`` itself; all other options are for the library.
 _PLAY_OPTIONS: Final = frozenset(
@@ -39,12 +40,12 @@ class Job:
 
     Attributes:
         cell: the cell, still without a verdict.
-        handler: the handler to play.
+        handler: the handler to play, or the application.
         fault: the fault that strikes it.
     """
 
     cell: Cell
-    handler: Handler
+    handler: Any
     fault: Fault
 
 
@@ -94,17 +95,18 @@ def _list(name: str, given: Iterable[Any], what: str) -> list[Any]:
     return listed
 
 
-def _named(handlers: Handlers) -> dict[str, Handler | Mapping[str, Handler]]:
+def _named(handlers: Handlers) -> dict[str, Any]:
     """Give each handler its name."""
     if callable(handlers):
         raise BadHandler(f"matrix takes a list of handlers, such as [{name_of(handlers)}]")
     if isinstance(handlers, str | bytes) or not isinstance(handlers, Iterable):
         raise BadHandler(f"matrix takes a list of handlers, or a mapping from names to handlers; this is {handlers!r}")
     if isinstance(handlers, Mapping):
-        named: dict[str, Any] = {str(name): handler for name, handler in handlers.items()}
+        named: dict[str, Any] = {str(name): _found(handler) for name, handler in handlers.items()}
     else:
         named = {}
-        for handler in handlers:
+        for given in handlers:
+            handler = find_target(given)
             if not callable(handler):
                 check_target(handler, next(iter(STACKS)), {})  # raises BadHandler with a precise message
             if named.setdefault(name_of(handler), handler) is not handler:
@@ -125,7 +127,14 @@ def _named(handlers: Handlers) -> dict[str, Handler | Mapping[str, Handler]]:
     return named
 
 
-def _serving(handler: Handler | Mapping[str, Handler], stack: Stack) -> Handler | None:
+def _found(handler: Any) -> Any:
+    """Find what a name leads to; or each of the names, where there is one for each library."""
+    if isinstance(handler, Mapping):
+        return {key: find_target(each) for key, each in handler.items()}
+    return find_target(handler)
+
+
+def _serving(handler: Any, stack: Stack) -> Any:
     """Choose the handler for a stack: the one under the stack's own name, or else the one for its library."""
     if isinstance(handler, Mapping):
         return handler.get(stack.name, handler.get(stack.distribution))

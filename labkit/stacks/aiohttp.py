@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from labkit.stacks.stack import RunningServer, Stack
+from labkit.errors import BadHandler
+from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
+from labkit.support.wording import describe_exception
+from labkit.timeline import APPLICATION, Scope, scope
 from labkit.watch.call import Call
-from labkit.watch.host import Host
+from labkit.watch.host import Host, may_be_awaited, name_of
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +27,9 @@ __all__ = ["Aiohttp", "AiohttpCancel"]
 # The import of aiohttp takes 0.1 s and more. It is imported where it is used, since the other stacks do not need it.
 
 _call: ContextVar[Call] = ContextVar("labkit_aiohttp_call")
+
+#: The parameters that take any number of arguments.
+_ANY_NUMBER = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
 
 #: Seconds that the library may take to stop; after that the lab no longer waits.
 _STOP = 2.0
@@ -47,19 +53,48 @@ class Aiohttp(Stack):
         classes = (web.AppRunner, web.BaseRunner, web.Server, RequestHandler)
         return {name for each in classes for name in inspect.signature(each).parameters} - internal
 
-    async def start(self, host: Host, options: Mapping[str, Any]) -> RunningServer:
-        """Start an application that has the handler at every path, with ``AppRunner``."""
+    def check_target(self, target: Any) -> None:
+        """Refuse what is neither a handler, nor an application, nor a function without arguments that may make one."""
+        if not _is_application(target) and not _may_make_one(target):
+            super().check_target(target)
+
+    async def load(self, target: Any, path: str) -> Program:
+        """Make the application, and find its handler for the path; a handler needs none."""
+        if _is_application(target):
+            return await _find(target, path, "the application")
+        if not _may_make_one(target):
+            return Program(target)
+        maker = f"{name_of(target)}()"
+        try:
+            app = target()
+            if inspect.isawaitable(app):
+                app = await app
+        except Exception as error:
+            raise BadHandler(
+                f"{maker}, which shall make the application, raised {describe_exception(error)}"
+            ) from error
+        if not _is_application(app):
+            raise BadHandler(
+                f"{maker} gave {app!r}; a handler takes one argument, the request,"
+                " and a function without arguments makes a web.Application"
+            )
+        return await _find(app, path, maker)
+
+    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
+        """Start the application with ``AppRunner``; without one, an application that has the handler at every path."""
         from aiohttp import web
 
         async def call(request: web.Request) -> web.StreamResponse:
             response: web.StreamResponse = await host.call(request, ConnectionError, _call.set)
             return response
 
-        app = web.Application()
-        app.router.add_get("/{path:.*}", call)
+        if app is None:
+            app = web.Application()
+            app.router.add_get("/{path:.*}", call)
         app.on_response_prepare.append(_observe)
         runner = web.AppRunner(app, **options)
-        await runner.setup()
+        await _set_up(runner, host)
+        _stand_before(app, host, call)
         try:
             server = runner.server
             assert server is not None
@@ -80,9 +115,89 @@ class AiohttpCancel(Aiohttp):
         """List the keyword arguments of ``AppRunner``, without the one that makes this stack."""
         return set(super().option_names()) - {"handler_cancellation"}
 
-    async def start(self, host: Host, options: Mapping[str, Any]) -> RunningServer:
+    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
         """Start the application with ``handler_cancellation=True``."""
-        return await super().start(host, {**options, "handler_cancellation": True})
+        return await super().start(host, {**options, "handler_cancellation": True}, app)
+
+
+def _is_application(target: Any) -> bool:
+    from aiohttp import web
+
+    return isinstance(target, web.Application)
+
+
+def _may_make_one(target: Any) -> bool:
+    """Whether it can be called without arguments, and may return something; a handler takes the request."""
+    if not callable(target) or inspect.isclass(target) or not may_be_awaited(target):
+        return False
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    by_place = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
+    needed = [each for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER]
+    # `def main(argv=None)` makes an application; `async def handler(*args)` is somebody's wrapper around a handler.
+    return not needed and (bool(by_place) or not any(each.kind in _ANY_NUMBER for each in parameters))
+
+
+async def _find(app: web.Application, path: str, what: str) -> Program:
+    """Find the handler of a path, in the application or in one inside it."""
+    from aiohttp.test_utils import make_mocked_request
+
+    if app.frozen:
+        raise BadHandler(f"{what} has run already, and runs once: give the function that makes it")
+    found = await app.router.resolve(make_mocked_request("GET", path, {"Host": "127.0.0.1"}))
+    if found.http_exception is not None:
+        routes = sorted(
+            {f"{route.method} {_path_of(route)}" for route in app.router.routes() if route.method != "HEAD"}
+        )
+        raise BadHandler(
+            f"{what} has no handler for GET {path}: {found.http_exception.reason}; its routes are"
+            f" {', '.join(routes) or 'none'}; give one as path="
+        )
+    return Program(found.handler, app)
+
+
+def _path_of(route: web.AbstractRoute) -> str:
+    return "*" if route.resource is None else route.resource.canonical
+
+
+def _stand_before(app: Any, host: Host, call: Callable[[web.Request], Any]) -> None:
+    """Call an application's handler through the lab, behind every middleware, whichever application it stands in."""
+    from aiohttp import web
+
+    @web.middleware
+    async def watched(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+        # Behind a middleware of an outer application, `handler` is not yet the route's own.
+        own = handler is host.handler and handler is request.match_info.handler
+        response: web.StreamResponse = await (call if own else handler)(request)
+        return response
+
+    each: Any
+    for each in _with_inner(app):
+        # `middlewares` itself cannot be changed any more: `add_subapp` freezes it. The first is called last.
+        each._middlewares_handlers = ((watched, True), *each._middlewares_handlers)  # noqa: SLF001
+        each._run_middlewares = True  # noqa: SLF001
+
+
+def _with_inner(app: web.Application) -> Iterator[web.Application]:
+    yield app
+    for resource in app.router.resources():
+        inner = resource.get_info().get("app")
+        if inner is not None:
+            yield from _with_inner(inner)
+
+
+async def _set_up(runner: web.AppRunner, host: Host) -> None:
+    """Start the application. What it prints, opens and starts is its own, for all connections."""
+    token = scope.set(Scope(host.timeline, APPLICATION))
+    try:
+        await runner.setup()
+    except Exception as error:
+        await runner.cleanup()
+        raise BadHandler(f"the application does not start: {describe_exception(error)}") from error
+    finally:
+        scope.reset(token)
 
 
 class _Running(RunningServer):

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from labkit.events import LoopBlocked, LoopShutdown, LoopUnblocked
 from labkit.stacks.stack import RunningServer, Stack
+from labkit.support.clock import scaled
 from labkit.timeline import Timeline
 from labkit.watch.block import Blocks
 from labkit.watch.host import Host
@@ -19,6 +20,9 @@ from labkit.watch.through import Exchanges, Through
 __all__ = ["Server"]
 
 T = TypeVar("T")
+
+#: Seconds that a shutdown may still take when its handlers have ended.
+_SHUTDOWN: Final = 1.0
 
 
 class Server:
@@ -187,11 +191,13 @@ class Server:
 
     async def stop(self) -> None:
         """Stop the handlers, and close the listening socket and every connection."""
-        if self._shutdown is not None:
-            self._shutdown.cancel()
-            await asyncio.wait([self._shutdown])
         try:
             await self._host.stop()
+            if self._shutdown is not None:
+                # With its handlers gone it soon ends, and an application has closed what is its own.
+                await asyncio.wait([self._shutdown], timeout=scaled(_SHUTDOWN))
+                self._shutdown.cancel()
+                await asyncio.wait([self._shutdown])
             await self._host.end_left()
         finally:
             await self._running.stop_accepting()

@@ -7,13 +7,14 @@ import contextlib
 import importlib.metadata
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from labkit.errors import BadOption, UnknownName
-from labkit.watch.host import Host
+from labkit.watch.host import Host, check_handler
 
-__all__ = ["RunningServer", "Stack", "registry"]
+__all__ = ["Program", "RunningServer", "Stack", "registry"]
 
 #: Every stack's class, by name.
 registry: dict[str, type[Stack]] = {}
@@ -21,6 +22,19 @@ registry: dict[str, type[Stack]] = {}
 
 #: Turns of the loop until a client that was accepted has its protocol; one is enough.
 _TURNS: Final = 3
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a server runs: a handler, perhaps in an application.
+
+    Attributes:
+        handler: what is called for each connection, and watched.
+        app: the application in which it stands; None if the lab puts it into one, or if the library has none.
+    """
+
+    handler: Callable[[Any], Any]
+    app: Any = None
 
 
 class RunningServer(ABC):
@@ -90,13 +104,40 @@ class Stack(ABC):
     def option_names(self) -> Iterable[str]:
         """List the keyword arguments that :meth:`start` passes on to the library."""
 
+    def check_target(self, target: Any) -> None:
+        """Refuse what this stack cannot run, before anything of it runs.
+
+        Args:
+            target: a handler; or an application, or what makes one, where the library has applications.
+
+        Raises:
+            BadHandler: it is neither.
+        """
+        check_handler(target, self.argument)
+
+    async def load(self, target: Any, path: str) -> Program:  # noqa: ARG002 - an application has routes
+        """Make what the server will run.
+
+        Args:
+            target: what ``check_target`` has let pass.
+            path: the path for which the clients will ask, which decides which of an application's handlers is watched.
+
+        Returns:
+            The handler, and its application.
+
+        Raises:
+            BadHandler: no application was made, or it has no handler for this path.
+        """
+        return Program(target)
+
     @abstractmethod
-    async def start(self, host: Host, options: Mapping[str, Any]) -> RunningServer:
+    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
         """Start a server on loopback, on a free port, as it runs in production.
 
         Args:
             host: calls the handler.
             options: keyword arguments for the library's function.
+            app: the application that ``load`` has made, if it has.
 
         Returns:
             The server, listening.

@@ -43,7 +43,7 @@ class Websockets(Stack):
         internal = {"self", "handler", "host", "port", "kwargs"}
         return (set(inspect.signature(serve).parameters) - internal) | _CREATE_SERVER
 
-    async def start(self, host: Host, options: Mapping[str, Any]) -> RunningServer:
+    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:  # noqa: ARG002 - it has none
         """Start a server with ``serve``."""
         from websockets.asyncio.server import ServerConnection, serve
         from websockets.exceptions import ConnectionClosed

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from labkit.events import LoopEnded, LoopException, LoopLeaked
 from labkit.support.wording import describe_briefly, describe_exception
-from labkit.timeline import Scope, Timeline, scope
+from labkit.timeline import APPLICATION, Scope, Timeline, scope
 from labkit.watch.remains import describe_task, name_task, steps, tasks_of, where
 from labkit.watch.started import Key, Started, starts_of
 
@@ -69,7 +69,8 @@ class Outlived:
     def alive(self) -> bool:
         """Tell whether something is still alive; the timeline has an event when a task of it ends."""
         for task in tasks_of(self._timeline):
-            mine = where(task, self._timeline).number == self._number
+            here = where(task, self._timeline)
+            mine = here.number == self._number and here.lane != APPLICATION  # which ends its own when it is cleaned up
             if mine and task not in self._tasks and not self._is_librarys(task):
                 self._tasks.append(task)
                 task.add_done_callback(self._task_ended)

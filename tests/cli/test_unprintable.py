@@ -84,9 +84,9 @@ def test_the_sentence_of_an_error(tmp_path: Path) -> None:
 
 async def test_every_view(handler: str) -> None:
     """The verdict's sentence, and what the views print; what the events hold is what the handler gave."""
-    from labkit.cli.arguments import load_handler
+    from labkit.support.names import load_name
 
-    run = await labkit.play(load_handler(handler), on="websockets", fault="close")
+    run = await labkit.play(load_name(handler), on="websockets", fault="close")
     assert run.verdict.exception == f"RuntimeError: {HOSTILE}"
     views: list[Any] = [
         run,
@@ -94,7 +94,7 @@ async def test_every_view(handler: str) -> None:
         run.source(),
         labkit.predict("open", "close").compare(run),
         labkit.table(["what"], [run.verdict.exception]),
-        await labkit.matrix([load_handler(handler)], on="websockets", faults=["close"], progress=False),
+        await labkit.matrix([load_name(handler)], on="websockets", faults=["close"], progress=False),
     ]
     for view in views:
         assert RAW.findall(str(view)) == [], view
