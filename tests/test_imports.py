@@ -22,7 +22,9 @@ ROOMS: dict[str, set[str]] = {
     "timeline": {"events", "support"},
     "resources": {"events", "support", "timeline"},
     "connections": {"events", "timeline"},
-    "verdict": {"support", "events", "timeline", "connections"},
+    "findings": {"events", "timeline"},
+    "sentence": {"support", "events", "timeline", "findings"},
+    "verdict": {"events", "timeline", "connections", "findings", "sentence"},
     "outcome": {"verdict"},
     "strikes": {"verdict", "outcome"},
     "views": {"errors", "support", "events", "timeline", "connections", "verdict", "outcome", "strikes"},
@@ -107,7 +109,7 @@ def test_only_the_views_know_matplotlib(file: Path) -> None:
 
 def test_the_timeline_knows_no_asyncio_library() -> None:
     """What only reads events runs wherever they are read."""
-    for name in ("errors", "events", "timeline", "resources", "verdict", "outcome"):
+    for name in ("errors", "events", "timeline", "resources", "findings", "sentence", "verdict", "outcome"):
         for module in imports(PACKAGE / f"{name}.py"):
             top = module.split(".")[0]
             assert top in {"labkit", "msgspec"} or top in sys.stdlib_module_names, f"{name} imports {module}"

@@ -1,0 +1,304 @@
+"""What a timeline proves: the findings.
+
+A finding that the events do not decide is *unknown*. This module reads the events, and nothing else; how a reader is
+told of them is the business of ``labkit.sentence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from labkit.events import (
+    CleanupClosed,
+    CleanupClosing,
+    CleanupOpen,
+    CleanupTruncated,
+    ClientEnded,
+    ClientRecv,
+    ClientRefused,
+    ClientSend,
+    Event,
+    HandlerBlocked,
+    HandlerCancelled,
+    HandlerClose,
+    HandlerEnd,
+    HandlerLine,
+    HandlerLines,
+    HandlerLog,
+    HandlerNotice,
+    HandlerSend,
+    HandlerStart,
+    LoopException,
+    LoopLeaked,
+    LoopSoFar,
+    LoopStop,
+    ResourceEvent,
+    WireFault,
+    WireSpared,
+)
+from labkit.timeline import Events, Timeline
+
+__all__ = ["Answered", "Findings", "Landmarks", "client_end", "find", "find_cleanup", "library_of"]
+
+Ending = Literal["returned", "raised", "cancelled", "running", "unknown"]
+Noticed = Literal["yes", "no", "unknown"]
+Answered = Literal["yes", "no", "unknown"]
+Cleanup = Literal["complete", "truncated", "missing", "outlived", "none", "unknown"]
+
+#: `logging.WARNING`; not imported, since this module only reads data.
+_WARNING = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the events of one connection prove.
+
+    Attributes:
+        ending: how the handler ended; ``running`` if it had not ended when the patience was over, or by now;
+            ``unknown`` if it never started, or if the server is not the lab's.
+        exception: what the handler raised: the qualified type and the message.
+        close_code: the code that the handler's own connection reported when the handler ended.
+        noticed: whether the library told the handler, after the fault, that the connection was over.
+        noticed_after: seconds from the fault until the library told the handler.
+        lines_never_ran: the lines, by number in the handler's file or cell; None if they are unknown.
+        cleanup: what became of the resources that the handler opened: all closed before it ended (``complete``), one
+            cut short (``truncated``), never begun (``missing``), or closed only after it had ended (``outlived``).
+        leaked: what the handler has left: what still ran when the patience was over, and what it has opened and not
+            closed; in words, with the line that has made it, where that is known. None as long as it is unknown, since
+            the experiment goes on, or since the server is not the lab's.
+        complaints: log records of level WARNING or higher, and the errors that the loop's exception handler got; None
+            where these are unknown, since the server is not the lab's.
+        client_exception: the exception that the client got at the end: the qualified type and the message; or None.
+        client_close_code: the code that the client's own connection reported.
+        blocked: for how many seconds in all the handler kept the loop to itself, so that nothing else ran in it; each
+            time that it did so for 50 ms or longer, times ``LABKIT_TIME_SCALE``.
+        blocked_line: the line, in the handler's file or cell, in which it did so for the longest time; None if it did
+            not, or if the line is in another file or is not known.
+        struck: whether the fault found a live connection; None where there was no fault, or none was due.
+        answered: for a connection that stayed while the fault struck another: whether its client still got answers to
+            what it sent after the fault; None for every other connection.
+    """
+
+    ending: Ending
+    exception: str | None
+    close_code: int | None
+    noticed: Noticed
+    noticed_after: float | None
+    lines_never_ran: tuple[int, ...] | None
+    cleanup: Cleanup
+    leaked: tuple[str, ...] | None
+    complaints: tuple[str, ...] | None
+    client_exception: str | None
+    client_close_code: int | None
+    blocked: float = 0.0
+    blocked_line: int | None = None
+    struck: bool | None = None
+    answered: Answered | None = None
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The events to which the findings refer.
+
+    Attributes:
+        stop: the end of what the events tell of: of the experiment, or of a run that goes on.
+        elsewhere: a fault that struck another connection.
+        seen: whether the server is the lab's, which sees its handler.
+    """
+
+    start: HandlerStart | None
+    fault: WireFault | None
+    notice: Event | None
+    end: HandlerEnd | None
+    stop: LoopStop | LoopSoFar | None
+    elsewhere: WireFault | None
+    seen: bool
+
+    @classmethod
+    def of(cls, timeline: Timeline, elsewhere: WireFault | None, *, seen: bool) -> Landmarks:
+        """Find them in the events of one connection."""
+        events = timeline.until_stop()
+        start = events.first(HandlerStart)
+        return cls(
+            start=start,
+            fault=events.first(WireFault),
+            notice=_notice(events, start),
+            end=events.first(HandlerEnd),
+            stop=timeline.first(LoopStop) or timeline.first(LoopSoFar),
+            elsewhere=elsewhere,
+            seen=seen,
+        )
+
+    @property
+    def ended_before_the_fault(self) -> bool:
+        """Whether the handler had ended by itself before the fault struck."""
+        return self.end is not None and self.fault is not None and self.end.at < self.fault.at
+
+    @property
+    def over(self) -> bool:
+        """Whether the experiment is over; if not, what has not happened may still happen."""
+        return not isinstance(self.stop, LoopSoFar)
+
+
+def find(timeline: Timeline, marks: Landmarks) -> Findings:
+    """Read what the events of one connection prove.
+
+    Args:
+        timeline: the events of the connection.
+        marks: the landmarks among them.
+
+    Returns:
+        The findings.
+    """
+    events = timeline.until_stop()
+    start, end, fault, notice = marks.start, marks.end, marks.fault, marks.notice
+    client = client_end(events)
+    blocks = events.all(HandlerBlocked)
+    longest = max(blocks, key=lambda block: block.seconds, default=None)
+    return Findings(
+        ending="unknown" if start is None else "running" if end is None else end.ending,
+        exception=None if end is None else end.exception,
+        close_code=None if end is None else end.close_code,
+        noticed=_noticed(events, marks),
+        noticed_after=notice.at - fault.at if notice and fault else None,
+        lines_never_ran=_never_ran(events, start, timeline.last(HandlerLines)),
+        cleanup=find_cleanup(events, marks)[0],
+        leaked=tuple(event.text for event in timeline.all(LoopLeaked)) if marks.over else None,
+        complaints=tuple(event.text for event in events if _is_complaint(event)) if marks.seen else None,
+        client_exception=None if client is None else client.exception,
+        client_close_code=client.code if isinstance(client, ClientEnded) else None,
+        blocked=sum((block.seconds for block in blocks), 0.0),
+        blocked_line=None if longest is None else longest.line,
+        struck=True if fault is not None else False if events.first(WireSpared) else None,
+        answered=None if marks.elsewhere is None else _answered(events, marks.elsewhere),
+    )
+
+
+def _answered(events: Events, fault: WireFault) -> Answered:
+    """Whether the client of another connection still gets answers after the fault."""
+    asked = max((event.at for event in events.all(ClientSend)), default=fault.at)
+    if asked <= fault.at:
+        return "unknown"
+    received = [event.at for event in events.all(ClientRecv)]
+    given = [event for event in events.all(HandlerSend) if event.by is None]
+    if any(event.at < fault.at for event in given):
+        # Its handler has answered it before. What the handlers of others send to it is no answer.
+        answers = [event.at for event in given if event.at > asked]
+        since = min(answers, default=None)
+    else:
+        since = asked
+    if since is not None and any(at > since for at in received):
+        return "yes"
+    # A client that was never answered is not worse off.
+    return "no" if any(at < fault.at for at in received) else "unknown"
+
+
+def library_of(start: HandlerStart | None) -> str | None:
+    """The package of the server's library, taken from its name and version."""
+    return None if start is None else start.library.partition(" ")[0]
+
+
+def _notice(events: Events, start: HandlerStart | None) -> Event | None:
+    """The event with which the library first tells the handler, after the fault: a notice or a cancel."""
+    for event in events.since_fault().all(HandlerNotice, HandlerCancelled, HandlerClose, HandlerEnd):
+        if isinstance(event, HandlerClose | HandlerEnd):
+            return None  # whatever is told from now on, the handler has ended by itself, or closed the connection
+        # A notice that another connection's handler got has not reached this one.
+        if event.package == library_of(start) if isinstance(event, HandlerCancelled) else _is_own(event):
+            return event
+    return None
+
+
+def _is_own(event: Event) -> bool:
+    return isinstance(event, HandlerNotice) and event.by is None
+
+
+def _noticed(events: Events, marks: Landmarks) -> Noticed:
+    if marks.notice is not None:
+        return "yes"
+    if marks.start is None or marks.fault is None or marks.ended_before_the_fault:
+        return "unknown"
+    if marks.end is None and not marks.over:
+        return "unknown"  # it may still be told
+    # A cancel by unknown code may be due to the connection; one by known code is that code's own doing.
+    end, cancels = marks.end, events.since_fault().all(HandlerCancelled)
+    if any(cancel.package is None for cancel in cancels):
+        return "unknown"
+    if end is None:
+        return "no"
+    # What it awaited was cancelled, or it was cancelled in a way that cannot be seen.
+    cancelled_by_nobody = end.ending == "cancelled" and not cancels
+    # The handler raised an exception that reports a lost connection; it may have been another connection.
+    return "unknown" if cancelled_by_nobody or end.loss or end.doubt is not None else "no"
+
+
+def _never_ran(events: Events, start: HandlerStart | None, lines: HandlerLines | None) -> tuple[int, ...] | None:
+    # `lines` is the last event of its kind: at the end it may turn out that a debugger took over the tool.
+    if lines is None or start is None or lines.tool is None:
+        return None
+    ran = {event.line for event in events.all(HandlerLine)}
+    # Of a helper that another connection's handler has called, this one need not run a line.
+    helpers = [range(first, first + len(text.splitlines())) for first, text in lines.helpers]
+    not_called = {line for helper in helpers if ran.isdisjoint(helper) for line in helper}
+    return tuple(line for line in lines.executable if line not in ran and line not in not_called)
+
+
+def find_cleanup(events: Events, marks: Landmarks) -> tuple[Cleanup, str]:
+    """The worst that happened to a resource, and the names of the resources to which it happened, in brackets."""
+    lives: dict[int, list[ResourceEvent]] = {}
+    for event in events.all(ResourceEvent):
+        if event.shared:
+            continue
+        lives.setdefault(event.id, []).append(event)
+    if not lives:
+        return ("unknown" if marks.start is None else "none"), ""
+    # Where the fault struck another connection, a handler that still runs has no reason to close anything.
+    # And as long as the experiment goes on, a task may still close it.
+    end, due = marks.end, marks.over and (marks.end is not None or marks.elsewhere is None)
+    names_by_cleanup: dict[Cleanup, list[str]] = {}
+    for life in lives.values():
+        names_by_cleanup.setdefault(_cleanup_of(life, end, due=due), []).append(life[0].text)
+    worst_first: Sequence[Cleanup] = ("truncated", "missing", "outlived", "unknown", "complete")
+    worst = next(cleanup for cleanup in worst_first if cleanup in names_by_cleanup)
+    if worst == "complete":
+        return worst, ""
+    names = ", ".join(names_by_cleanup[worst])
+    if worst == "outlived" and end is not None:
+        # First the closing that was under way when the handler ended, then those that had not begun.
+        outlived = [life for life in lives.values() if _cleanup_of(life, end, due=due) == worst]
+        begun = [life[0].text for life in outlived if _closing_began(life) <= end.at]
+        later = [name for name in names_by_cleanup[worst] if name not in begun]
+        if begun:
+            names = f"{', '.join(begun)} in flight" + (f", then {', '.join(later)}" if later else "")
+    return worst, f" ({names})"
+
+
+def _closing_began(life: Sequence[ResourceEvent]) -> float:
+    return next(event.at for event in life if isinstance(event, CleanupClosing))
+
+
+def _cleanup_of(life: Sequence[ResourceEvent], end: HandlerEnd | None, *, due: bool) -> Cleanup:
+    match life[-1]:
+        case CleanupTruncated():
+            return "truncated"
+        case CleanupOpen():
+            return "missing" if due else "unknown"
+        case CleanupClosed() as closed if end is None or closed.at <= end.at:
+            return "complete"
+        case _:
+            # While the handler still runs, a resource that is closing may still be closed in time.
+            return "unknown" if end is None else "outlived"
+
+
+def _is_complaint(event: Event) -> bool:
+    if isinstance(event, HandlerLog):
+        return event.levelno >= _WARNING
+    return isinstance(event, LoopException)
+
+
+def client_end(events: Events) -> ClientRefused | ClientEnded | None:
+    """How the connection ended for the client."""
+    end = events.first(ClientRefused, ClientEnded)
+    return end if isinstance(end, ClientRefused | ClientEnded) else None
