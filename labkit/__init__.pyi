@@ -18,6 +18,7 @@ from labkit.experiment.hosting import host as host
 from labkit.experiment.moments import Strip as Strip
 from labkit.experiment.moments import moments as moments
 from labkit.experiment.play import play as play
+from labkit.experiment.processes import process as process
 from labkit.experiment.run import Run as Run
 from labkit.experiment.run import load as load
 from labkit.experiment.when import Await as Await

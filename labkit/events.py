@@ -921,6 +921,20 @@ class LoopUnblocked(Event, frozen=True):
     """The server's loop runs again."""
 
 
+@_kind("loop", "target", "{text}", shape="begin", label="{text}", predictable=False)
+class LoopTarget(Event, frozen=True):
+    """The server that is played is not the lab's: where it listens."""
+
+    url: str = ""
+
+
+@_kind("loop", "exit", "{text}", shape="end", label="{text}", turning_point=True, predictable=False)
+class LoopExit(Event, frozen=True):
+    """The server's process has ended: its exit status, which is negative if a signal ended it."""
+
+    status: int = 0
+
+
 @_kind("loop", "stop", "{text}", shape="end", turning_point=True, predictable=False)
 class LoopStop(Event, frozen=True):
     """The lab ends the experiment: the longest wait that it allowed, and the methods that the handlers were in.

@@ -38,6 +38,7 @@ from labkit.events import (
     WireFault,
     WireSpared,
 )
+from labkit.reaction import Reaction, react
 from labkit.timeline import Events, Timeline
 
 __all__ = ["Answered", "Findings", "Landmarks", "client_end", "find", "find_cleanup", "library_of"]
@@ -79,6 +80,7 @@ class Findings:
         struck: whether the fault found a live connection; None where there was no fault, or none was due.
         answered: for a connection that stayed while the fault struck another: whether its client still got answers to
             what it sent after the fault; None for every other connection.
+        reaction: what a server that is not the lab's has done, as client and wire saw it; None where it is the lab's.
     """
 
     ending: Ending
@@ -96,6 +98,7 @@ class Findings:
     blocked_line: int | None = None
     struck: bool | None = None
     answered: Answered | None = None
+    reaction: Reaction | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         noticed_after=notice.at - fault.at if notice and fault else None,
         lines_never_ran=_never_ran(events, start, timeline.last(HandlerLines)),
         cleanup=find_cleanup(events, marks)[0],
-        leaked=tuple(event.text for event in timeline.all(LoopLeaked)) if marks.over else None,
+        leaked=tuple(event.text for event in timeline.all(LoopLeaked)) if marks.over and marks.seen else None,
         complaints=tuple(event.text for event in events if _is_complaint(event)) if marks.seen else None,
         client_exception=None if client is None else client.exception,
         client_close_code=client.code if isinstance(client, ClientEnded) else None,
@@ -173,6 +176,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         blocked_line=None if longest is None else longest.line,
         struck=True if fault is not None else False if events.first(WireSpared) else None,
         answered=None if marks.elsewhere is None else _answered(events, marks.elsewhere),
+        reaction=None if marks.seen else react(events, None if marks.stop is None else marks.stop.at),
     )
 
 

@@ -21,12 +21,6 @@ from labkit.events import (
     HandlerStart,
     LoopSoFar,
     LoopStop,
-    WireClosed,
-    WireFault,
-    WireFin,
-    WireFrame,
-    WireLink,
-    WireReset,
     WireSpared,
 )
 from labkit.findings import Answered, Findings, Landmarks, client_end, find_cleanup, library_of
@@ -100,9 +94,9 @@ def _client_clauses(events: Events) -> Iterator[str]:
 
 def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
     start, fault, notice, end, stop = marks.start, marks.fault, marks.notice, marks.end, marks.stop
-    if not marks.seen:
+    if found.reaction is not None:
         whole = f"{fault.text if fault else 'No fault struck'}: what the server's handler did is unknown"
-        return "; ".join([whole, *_server_clauses(events)])
+        return "; ".join([whole, *found.reaction.clauses])
     if start is None:
         what = f"{fault.what}: the handler never started" if fault else "The handler never started"
         if _client_clause(events, client_end(events)):
@@ -147,7 +141,7 @@ def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
             case "running":
                 end = ""
             case "unknown":
-                end = "never started"
+                end = "never started" if found.reaction is None else ""
             case "raised":
                 end = f"raised {_short(found.exception or '')}"
             case "cancelled":
@@ -186,28 +180,6 @@ def _client_clause(events: Events, client: ClientRefused | ClientEnded | None) -
         return "the client saw no close code" if code is None else f"the client saw close code {code}"
     gone = events.first(ClientExit)
     return f"the client's {gone.text}" if gone else "the client saw nothing"
-
-
-def _server_clauses(events: Events) -> Iterator[str]:
-    """How a server that is not the lab's has ended the connection, as the wire saw it; no fault strikes after that."""
-    began = events.first(WireFault) or events.first(WireLink)
-    said: list[str] = []
-    for event in events.all(WireFrame, WireFin, WireReset):
-        match event:
-            case WireFrame(source="server", opcode="CLOSE", injected=False):
-                what = f"sent {event.text}"
-            case WireFin(source="server"):
-                what = "ended TCP with a FIN"
-            case WireReset(source="server"):
-                what = "ended TCP with a RST"
-            case _:
-                continue
-        after = f" after {describe_seconds(event.at - began.at)}" if began is not None else ""
-        said.append(f"{what}{after}")
-    if said:
-        yield f"the server {_list(said)}"
-    elif events.first(WireClosed) is None and (last := events.first(LoopSoFar, LoopStop)) and began is not None:
-        yield f"the server had not ended the connection {describe_seconds(last.at - began.at)} later"
 
 
 def _blocked_clause(blocks: Sequence[HandlerBlocked], found: Findings) -> str:

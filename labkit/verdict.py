@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from labkit.connections import main_of, parts_of, strangers_of
-from labkit.events import LoopSoFar, WireFault
+from labkit.events import LoopSoFar, LoopTarget, WireFault
 from labkit.findings import Findings, Landmarks, find
 from labkit.sentence import tell, tell_of_others
 from labkit.timeline import Timeline
@@ -20,7 +20,7 @@ class Verdict(Findings):
 
     It has every finding of ``labkit.findings.Findings``: ``ending``, ``exception``, ``close_code``, ``noticed``,
     ``noticed_after``, ``lines_never_ran``, ``cleanup``, ``leaked``, ``complaints``, ``client_exception``,
-    ``client_close_code``, ``blocked``, ``blocked_line``, ``struck`` and ``answered``.
+    ``client_close_code``, ``blocked``, ``blocked_line``, ``struck``, ``answered`` and ``reaction``.
 
     Attributes:
         sentence: all of it in plain words.
@@ -71,6 +71,8 @@ def judge_each(timeline: Timeline, without: Collection[int] = ()) -> dict[int, V
 
 def _is_seen(timeline: Timeline) -> bool:
     """Whether the server is the lab's: nothing but a wire may have recorded here."""
+    if timeline.first(LoopTarget) is not None:
+        return False
     # A host tells at once which lines of the handler it watches.
     return timeline.last(LoopSoFar) is None or any(event.lane in {"library", "handler"} for event in timeline)
 

@@ -17,6 +17,7 @@ from typing import Any
 from labkit.clients.request import PLAIN, Request
 from labkit.events import ClientEnded, ClientError, ClientExit, ClientSignal, make
 from labkit.support.loop import finish, until_done
+from labkit.support.processes import own_group
 from labkit.timeline import Scope, Timeline
 
 __all__ = ["ProcessClient"]
@@ -74,7 +75,7 @@ class ProcessClient:
                 stdout=PIPE,
                 stderr=PIPE,
                 env={**os.environ, "PYTHONPATH": path},
-                **_own_group(),
+                **own_group(),
             )
         )
         try:
@@ -183,15 +184,3 @@ class ProcessClient:
         for future in (self._alive, self._connected):
             if not future.done():
                 future.set_result(False)
-
-
-def _own_group() -> dict[str, Any]:
-    """The option of the running loop that starts a child in a process group of its own.
-
-    A Ctrl+C in the terminal then reaches the lab, not the child. In a session of its own, a stopped child would outlive
-    a lab that is killed: the system only wakes and ends those of a group whose parent was in the same session (SIGCONT
-    and SIGHUP; POSIX, "orphaned process group").
-    """
-    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-        return {"process_group": 0}
-    return {"preexec_fn": os.setpgrp}  # uvloop does not know the other one

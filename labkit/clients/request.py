@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from labkit.errors import BadValue
@@ -45,6 +45,21 @@ class Request:
             server: the server's URL, such as ``"ws://127.0.0.1:4711/"``.
         """
         return server.removesuffix("/") + self.path
+
+    def under(self, path: str) -> Request:
+        """Return the same request for the path of a server's URL.
+
+        Args:
+            path: that path, and perhaps a query.
+
+        Raises:
+            BadValue: it asks for another path itself.
+        """
+        if path in {"/", self.path}:
+            return self
+        if self.path != "/":
+            raise BadValue(f"path={self.path!r} and a URL with the path {path!r}: give one of them")
+        return replace(self, path=path)
 
 
 #: What a client asks for if nothing else is said.

@@ -12,7 +12,7 @@ from typing import Any
 from labkit.connections import Connections
 from labkit.events import Event, HandlerEnd, LoopStop, WireFault
 from labkit.experiment.run import Run, run_so_far
-from labkit.experiment.target import find_target
+from labkit.experiment.target import find_here
 from labkit.faults.fault import registry
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
@@ -116,7 +116,7 @@ async def host(
         BadValue: the patience is wrong, or a name cannot be found.
         LabError: no loop of asyncio runs the caller.
     """
-    target = find_target(target)
+    target = find_here(target, "put labkit.Wire in front of it, or give it to labkit.play")
     stack = check_target(target, on, server_options)
     limit = scaled(check_seconds("patience", patience))
     check_loop()

@@ -12,6 +12,7 @@ from labkit.errors import BadValue, LabError, UnknownName
 from labkit.events import HandlerLines, HandlerNote, WireFault
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
+from labkit.experiment.target import find_here
 from labkit.experiment.when import THROUGH, Await
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
@@ -173,6 +174,7 @@ async def moments(
         raise BadValue(f"at_most={at_most!r}; it takes a whole number from 1")
     if holds is not None and not callable(holds):
         raise BadValue(f"holds={holds!r}; it takes a function of the run, which returns whether the invariant holds")
+    target = find_here(target, "the lab does not see the moments of its handlers")
     with cancel_on_interrupt():
         last = await play(target, on, chosen, **play_options)
         again = await play(target, on, chosen, **play_options)

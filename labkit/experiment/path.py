@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
 from labkit.clients import Client
 from labkit.connections import Connections
 from labkit.events import Event
 from labkit.experiment.talk import Function, Talk
-from labkit.stacks.server import Server
 from labkit.timeline import Part, Timeline
 from labkit.watch.moments import Moment
 from labkit.watch.through import Through
 from labkit.wire import Breaker, SomeLinks
 
-__all__ = ["Path"]
+__all__ = ["Path", "Serving"]
+
+
+class Serving(Protocol):
+    """What a path asks of a server; ``labkit.stacks.server.Server`` has its documentation.
+
+    Attributes:
+        seen: whether the lab sees its handlers.
+    """
+
+    seen: bool
+
+    def exchanges(self, timeline: Timeline, served: Callable[[], Collection[int]]) -> Any: ...  # noqa: D102
+    async def through(self, exchanges: Any, sent: int, patience: float) -> Through: ...  # noqa: D102
+    def watch_for(self, moment: Moment) -> None: ...  # noqa: D102
+    def stands(self, only: Collection[int]) -> tuple[int | None, int]: ...  # noqa: D102
+    def shut_down(self) -> None: ...  # noqa: D102
+    async def cancel(self, only: Collection[int] | None = None) -> None: ...  # noqa: D102
+    def throw(self, exception: Exception, only: Collection[int] | None = None) -> None: ...  # noqa: D102
+    def narrow(self, only: Collection[int] | None = None) -> None: ...  # noqa: D102
+    def block(self, seconds: float) -> None: ...  # noqa: D102
+    async def settled(self, limit: float, only: Collection[int] | None = None) -> None: ...  # noqa: D102
+    async def look(self, only: Collection[int]) -> None: ...  # noqa: D102
+    async def outlived(self, limit: float, only: Collection[int] | None = None) -> None: ...  # noqa: D102
 
 
 class Path:
@@ -36,7 +61,7 @@ class Path:
     """
 
     def __init__(
-        self, client: Client, wire: Breaker, server: Server, connections: Connections, talk: Function | None = None
+        self, client: Client, wire: Breaker, server: Serving, connections: Connections, talk: Function | None = None
     ) -> None:
         self.client = client
         self.timeline: Timeline = Part(client.timeline, self._owns)
@@ -71,6 +96,11 @@ class Path:
         self._real_server.watch_for(moment)
 
     @property
+    def seen(self) -> bool:
+        """Whether the lab sees the server's handlers."""
+        return self._real_server.seen
+
+    @property
     def served(self) -> set[int]:
         """The numbers of the connection on the server's side."""
         return self._connections.served(self.client.number)
@@ -86,7 +116,7 @@ class Path:
 class _OwnServer:
     """The server, as a fault sees it that strikes the connection of one client."""
 
-    def __init__(self, server: Server, path: Path) -> None:
+    def __init__(self, server: Serving, path: Path) -> None:
         self._server = server
         self._path = path
 

@@ -10,15 +10,19 @@ from typing import Any, Final
 from labkit.clients import OWN, check_client, make_client, make_request
 from labkit.connections import Connections
 from labkit.errors import BadValue
+from labkit.experiment.elsewhere import Elsewhere
 from labkit.experiment.hosting import check_target, end_experiment, host
 from labkit.experiment.path import Path
+from labkit.experiment.processes import Process
 from labkit.experiment.run import Run
 from labkit.experiment.scenario import run_scenario
 from labkit.experiment.talk import Function
 from labkit.experiment.target import find_target
+from labkit.experiment.unseen import play_elsewhere
 from labkit.experiment.when import THROUGH, When, check_when
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
+from labkit.stacks import find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.threads import in_own_loop
 from labkit.support.checks import check_seconds, check_text, is_whole
@@ -51,6 +55,7 @@ async def play(
     clients: int = 1,
     client: str = OWN,
     client_options: Mapping[str, Any] | None = None,
+    allow_remote: bool = False,
     **server_options: Any,
 ) -> Run:
     """Run one experiment: a client connects, sends its messages one after the other, and then the fault strikes.
@@ -68,7 +73,9 @@ async def play(
     Args:
         target: a handler: a coroutine function, exactly as the library wants it; or an application: on aiohttp, a
             function without arguments that makes a ``web.Application``; or the name of one of these, such as
-            ``"package.module:make_app"``. Of an application, the lab watches the handler of the path.
+            ``"package.module:make_app"``. Of an application, the lab watches the handler of the path. Or a server of
+            its own: its URL, such as ``"ws://127.0.0.1:8000/ws"``, or what ``labkit.process`` gives. Of such a one, the
+            verdict knows what client and wire have seen; the rest is unknown.
         on: the stack's name, one of ``labkit.STACKS``.
         fault: a fault, or a name in ``labkit.FAULTS``; None for a client that stays.
         messages: what the client sends, ``str`` as text and ``bytes`` as binary.
@@ -93,6 +100,7 @@ async def play(
         client: the client's name: ``"labkit"`` for the lab's own client; ``"aiohttp"`` or ``"websockets"`` for a client
             written with that library.
         client_options: keyword arguments for the library's own function (``ws_connect``, ``connect``).
+        allow_remote: whether a URL may be that of another machine, which a fault would disturb.
         server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
 
     Returns:
@@ -105,8 +113,9 @@ async def play(
         BadValue: another value is wrong, or the fault cannot be staged with this client, or not at this moment.
         LabError: no loop of asyncio runs the caller; or the process has too few file descriptors for an experiment.
     """
-    target = find_target(target)
-    stack = check_target(target, on, server_options)
+    target = find_target(target, allow_remote=allow_remote)
+    elsewhere = isinstance(target, Elsewhere | Process)
+    stack = find_stack(on) if elsewhere else check_target(target, on, server_options)
     chosen = None if fault is None else find_fault(fault)
     check_values(messages, patience, clients, talk)
     check_when(when, chosen)
@@ -114,11 +123,20 @@ async def play(
     given = dict(client_options or {})
     own_process = chosen is not None and chosen.needs == "own process"
     check_client(client, given, own_process=own_process, request=request)
-    if request.subprotocols and "subprotocols" in stack.option_names():
-        server_options = {"subprotocols": list(request.subprotocols), **server_options}
     if chosen is not None and (why := chosen.impossible(client)) is not None:
         raise BadValue(f"{chosen} cannot be staged: {why}")
     check_loop()
+    if elsewhere:
+        return await play_elsewhere(
+            *(target, chosen, messages, talk, when, request),
+            patience=patience,
+            clients=clients,
+            client=client,
+            client_options=given,
+            server_options=server_options,
+        )
+    if request.subprotocols and "subprotocols" in stack.option_names():
+        server_options = {"subprotocols": list(request.subprotocols), **server_options}
     timeline = Timeline()
     async with AsyncExitStack() as cleanup:
         cleanup.enter_context(enough_descriptors(descriptors_for(clients)))

@@ -108,7 +108,7 @@ async def _run_to(moment: Moment, scene: Scene, path: Path, others: Sequence[Pat
     await _all([_talk(each, scene, to_its_end=True) for each in talking])
     try:
         has_come = await _reach(moment, scene, path)
-        if any(map(_is_start, path.timeline)):
+        if not path.seen or any(map(_is_start, path.timeline)):
             await _strike(fault, scene, path, moment, missed=None if has_come else moment.missed)
     finally:
         moment.release()
@@ -173,7 +173,7 @@ async def _open(path: Path, patience: float) -> bool:
     """Connect, and wait for the handler; return whether the server accepted."""
     await path.client.ready()
     accepted = await _connect(path.client, patience)
-    if accepted:
+    if accepted and path.seen:
         await path.timeline.until(_is_start, patience)
     return accepted
 
@@ -228,6 +228,11 @@ async def _end(path: Path, patience: float) -> None:
     timeline = path.timeline
     if any(map(_is_refusal, timeline)):
         await _wait_briefly(path.client.ended())
+    if not path.seen:
+        # The wire alone tells of such a server, as long as there is a connection.
+        await path.timeline.until(lambda _: not any(link.live for link in path.wire.links), patience)
+        await path.server.settled(patience)
+        return
     began = asyncio.get_running_loop().time()
     if not any(map(_is_start, timeline)) or await timeline.until(_is_end, patience) is None:
         return

@@ -43,8 +43,8 @@ class Wire(Relay):
     The others only change what passes.
 
     Args:
-        server_url: the server's URL, such as ``"ws://127.0.0.1:4711/"``. With ``wss:`` the wire relays the bytes, but
-            cannot decode them.
+        server_url: the server's URL, such as ``"ws://127.0.0.1:4711/"``; ``http:`` will do. With ``wss:`` or ``https:``
+            the wire relays the bytes, but cannot decode them.
         timeline: where to record; a new one, if None. With ``server.timeline`` of ``labkit.host``, the runs tell of the
             handler too.
 

@@ -14,7 +14,7 @@ from labkit.clients import check_client, make_request
 from labkit.errors import BadHandler, BadValue, UnknownName
 from labkit.experiment.hosting import check_target
 from labkit.experiment.play import check_values, play
-from labkit.experiment.target import find_target
+from labkit.experiment.target import find_here
 from labkit.experiment.when import check_when
 from labkit.faults import FAULTS, Fault
 from labkit.faults.fault import find_fault
@@ -106,7 +106,7 @@ def _named(handlers: Handlers) -> dict[str, Any]:
     else:
         named = {}
         for given in handlers:
-            handler = find_target(given)
+            handler = _here(given)
             if not callable(handler):
                 check_target(handler, next(iter(STACKS)), {})  # raises BadHandler with a precise message
             if named.setdefault(name_of(handler), handler) is not handler:
@@ -130,8 +130,12 @@ def _named(handlers: Handlers) -> dict[str, Any]:
 def _found(handler: Any) -> Any:
     """Find what a name leads to; or each of the names, where there is one for each library."""
     if isinstance(handler, Mapping):
-        return {key: find_target(each) for key, each in handler.items()}
-    return find_target(handler)
+        return {key: _here(each) for key, each in handler.items()}
+    return _here(handler)
+
+
+def _here(target: Any) -> Any:
+    return find_here(target, "`labkit probe URL` plays the faults against it")
 
 
 def _serving(handler: Any, stack: Stack) -> Any:

@@ -42,7 +42,10 @@ class Server:
         timeline: what happens in it.
         stack: the stack that runs it.
         blocks: tells when a handler keeps the server's loop to itself.
+        seen: that the lab sees its handlers.
     """
+
+    seen = True
 
     def __init__(self, running: RunningServer, stack: Stack, host: Host, context: Context, blocks: Blocks) -> None:
         self.url: Final = running.url

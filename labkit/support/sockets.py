@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+import contextlib
+import ipaddress
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-__all__ = ["connect", "find_ports"]
+__all__ = ["connect", "find_ports", "listens"]
+
+#: Linux' tables of TCP sockets: for each its own address and port, and its state, in hexadecimal (proc_net_tcp(5)).
+_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN: Final = "0A"
 
 
 class Connecting(Protocol):
@@ -46,6 +56,46 @@ async def connect(protocol: Connecting, host: str, port: int, **options: Any) ->
             if not protocol.transport.is_closing():
                 protocol.connection_lost(None)
         raise
+
+
+async def listens(host: str, port: int) -> bool:
+    """Tell whether somebody listens.
+
+    On Linux the system is asked, since a connection that says nothing is an error in the server's own log. Elsewhere,
+    there is one.
+
+    Args:
+        host: this machine, by name or by address.
+        port: the port.
+    """
+    try:
+        tables = [table.read_text("ascii") for table in _TABLES if table.exists()]
+    except OSError:
+        tables = []
+    if tables:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = {form for *_, address in found for form in _in_table(str(address[0]))}
+        rows = [row.split() for table in tables for row in table.splitlines()[1:]]
+        return any(row[3] == _LISTEN and row[1] in {f"{each}:{port:04X}" for each in addresses} for row in rows)
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _in_table(address: str) -> Iterator[str]:
+    """The addresses, as they stand in a table, at which one has to listen to be reached at an address."""
+    found = ipaddress.ip_address(address)
+    every = {4: ("0.0.0.0", f"::ffff:{address}", "::"), 6: ("::",)}  # noqa: S104 - nobody binds to it here
+    for each in (found, *map(ipaddress.ip_address, every[found.version])):
+        packed = each.packed
+        parts = (packed[at : at + 4] for at in range(0, len(packed), 4))
+        # Each 32 bits are shown as a number, in the machine's own order of bytes.
+        yield "".join(f"{int.from_bytes(part, sys.byteorder):08X}" for part in parts)
 
 
 def find_ports(transport: asyncio.BaseTransport, *, connected: bool = False) -> tuple[int, int] | None:

@@ -22,7 +22,7 @@ from labkit.wire.breaking import Breaker
 from labkit.wire.end import End
 from labkit.wire.link import Link
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "split_url"]
 
 #: Turns of the loop until an accepted client becomes a link. One is enough, unless many clients come at once.
 _TURNS: Final = 100
@@ -48,8 +48,8 @@ class Relay(Breaker):
     every link that is live at that moment; a ``Link`` has the same methods.
 
     Args:
-        server_url: the server's URL, such as ``"ws://127.0.0.1:4711/"``. With ``wss:`` the wire relays the bytes, but
-            cannot decode them.
+        server_url: the server's URL, such as ``"ws://127.0.0.1:4711/"``; ``http:`` will do. With ``wss:`` or ``https:``
+            the wire relays the bytes, but cannot decode them.
         timeline: where to record; a new one, if None.
 
     Attributes:
@@ -63,7 +63,7 @@ class Relay(Breaker):
     def __init__(self, server_url: str, timeline: Timeline | None = None) -> None:
         self.timeline = Timeline() if timeline is None else timeline
         self._links: list[Link] = []
-        self._upstream = _split(server_url)
+        self._upstream = split_url(server_url)
         self._listener: asyncio.Server | None = None
         self._on_request: Callable[[Link], bool] | None = None
 
@@ -125,7 +125,7 @@ class Relay(Breaker):
         assert self._upstream.hostname is not None
         assert self._upstream.port is not None
         to_server = partial(connect, host=self._upstream.hostname, port=self._upstream.port)
-        opaque = "TLS" if self._upstream.scheme == "wss" else None
+        opaque = "TLS" if self._upstream.scheme in ("wss", "https") else None
         link = Link(
             self.timeline.next_number("wire"), self.timeline, to_server, opaque=opaque, on_request=self._on_request
         )
@@ -142,14 +142,29 @@ class Relay(Breaker):
         self._on_request = take
 
 
-def _split(url: str) -> SplitResult:
-    """Split a server's URL (RFC 6455 §3), or say what is wrong with it."""
+def split_url(url: str) -> SplitResult:
+    """Split a server's URL (RFC 6455 §3).
+
+    Args:
+        url: such as ``"ws://127.0.0.1:4711/"``; with ``http:`` or ``https:`` too, as a server's own messages tell it.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        BadValue: it is not the URL of a server, or it has no port.
+    """
     parts: SplitResult | None = None
     port: Any = None
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         parts = urlsplit(url)
         port = parts.port
-    if not isinstance(parts, SplitResult) or parts.scheme not in ("ws", "wss") or not parts.hostname or not port:
+    if (
+        not isinstance(parts, SplitResult)
+        or parts.scheme not in ("ws", "wss", "http", "https")
+        or not parts.hostname
+        or not port
+    ):
         raise BadValue(f"{url!r} is not the URL of a server; the wire takes one such as 'ws://127.0.0.1:4711/'.")
     if parts.fragment:
         raise BadValue(f"{url!r} has a fragment, which the URL of a WebSocket must not have.")

@@ -612,7 +612,7 @@ async def test_the_url_is_the_servers_with_another_address(path: str, userinfo: 
 @pytest.mark.parametrize(
     "url",
     [
-        "http://127.0.0.1:80/",
+        "ftp://127.0.0.1:80/",
         "ws://127.0.0.1/",
         "ws://:80/",
         "ws://127.0.0.1:x/",
