@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from labkit.events import (
@@ -32,6 +33,7 @@ def disorder(timeline: Timeline) -> Iterator[str]:
     events = list(timeline.until_stop())
     blind = {event.source for event in events if isinstance(event, WireOpaque)}
     before: list[Event] = []
+    count: Counter[object] = Counter()
     for event in events:
         match event:
             case HandlerCancelled(by=str(by)) if "connection_lost" in by:
@@ -44,16 +46,16 @@ def disorder(timeline: Timeline) -> Iterator[str]:
                 if not any(isinstance(cause, causes) for cause in before):
                     yield f"the library {event.text} above everything that ends TCP"
             case LibraryCloseReceived() if "client" not in blind:
-                if not _frames(before, "client", "CLOSE"):
+                if not count["client", "CLOSE"]:
                     yield f"the library gets {event.text} before it passed the wire"
             case ClientCloseReceived() if "server" not in blind:
-                if not _frames(before, "server", "CLOSE"):
+                if not count["server", "CLOSE"]:
                     yield f"the client receives {event.text} before it passed the wire"
             case HandlerRecv() if "client" not in blind:
-                if _frames(before, "client", "TEXT", "BINARY", "CONT") <= _count(before, HandlerRecv):
+                if sum(count["client", opcode] for opcode in ("TEXT", "BINARY", "CONT")) <= count[HandlerRecv]:
                     yield f"the handler receives {event.text} before it passed the wire"
             case ClientRecv() if "server" not in blind:
-                if _frames(before, "server", "TEXT", "BINARY") <= _count(before, ClientRecv):
+                if sum(count["server", opcode] for opcode in ("TEXT", "BINARY")) <= count[ClientRecv]:
                     yield f"the client receives {event.text} before it passed the wire"
             case WireFrame(source="server", opcode="CLOSE", injected=False):
                 if not any(isinstance(cause, LibraryCloseSent | HandlerClose) for cause in before):
@@ -61,6 +63,7 @@ def disorder(timeline: Timeline) -> Iterator[str]:
             case CleanupTruncated():
                 yield from _cut_too_early(event, before)
         before.append(event)
+        count[(event.source, event.opcode) if isinstance(event, WireFrame) else type(event)] += 1
 
 
 def _cut_too_early(truncated: CleanupTruncated, before: list[Event]) -> Iterator[str]:
@@ -71,11 +74,3 @@ def _cut_too_early(truncated: CleanupTruncated, before: list[Event]) -> Iterator
     cancels = [i for i, event in enumerate(before) if isinstance(event, HandlerCancelled)]
     if len(cancels) == 1 and cancels[0] < closing:
         yield f"the closing of {truncated.text} begins below the cancel that cut it"
-
-
-def _count(events: list[Event], kind: type[Event]) -> int:
-    return sum(isinstance(event, kind) for event in events)
-
-
-def _frames(events: list[Event], source: str, *opcodes: str) -> int:
-    return sum(isinstance(e, WireFrame) and e.source == source and e.opcode in opcodes for e in events)

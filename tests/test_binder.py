@@ -44,7 +44,7 @@ def test_binder_has_the_python_of_its_image() -> None:
     assert (ROOT / "binder" / "runtime.txt").read_text().strip() == "python-3.12"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_the_install_step_works(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step of the Dockerfile, run for real: nothing conflicts, the lab and its Jupyter start."""

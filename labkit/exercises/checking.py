@@ -157,6 +157,8 @@ async def _play_again(exercise: Exercise, handler: ExerciseHandler, runs: _Runs,
                         break
                     runs[on, trial] = await _play_one(exercise, handler, on, trial)
                     turns.keep_for(runs[on, trial])
+                    if find_bug(runs[on, trial], trial) is not None:
+                        return  # by itself, it did it again: the machine was not to blame
                 ruling = _judge_run(rule, runs[on, trial], trial)
                 if ruling.state == "broken" and not ruling.late:
                     break  # one run is enough

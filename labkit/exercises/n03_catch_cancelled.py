@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 import labkit
 from labkit.events import CleanupOpen, HandlerCancelled, HandlerLine, HandlerNote, HandlerRecv, HandlerStart
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
-from labkit.exercises.punctual import excess, turn_at
+from labkit.exercises.punctual import excess, stood_still, turn_at
 from labkit.exercises.rules import broken, cleans_up, kept, notes, passes_in_cleanup
 from labkit.exercises.staging import TalksOn
 from labkit.exercises.summary import Summary, milliseconds
@@ -191,10 +191,14 @@ def limited(run: Run) -> Ruling:
     # The limit may begin when all is ready for the first message. A busy machine is late, for a timer of the lab too.
     first = summary.events.first(HandlerRecv)
     begun = summary.events.all(HandlerStart, CleanupOpen, HandlerLine)
-    due = 1 + max(event.at for event in begun if first is None or event.at < first.at)
+    ready = max(event.at for event in begun if first is None or event.at < first.at)
+    due = 1 + ready
     latest = turn_at(run, due) + _LATER + _TURNS * excess(run, summary.start.at, interrupted.at)
     if took < _EARLIEST or interrupted.at > latest:
         return broken(f"{evidence}, not one second")
+    slow = stood_still(run, summary.start.at, ready) + excess(run, summary.start.at, ready) > _SLOW
+    if slow and took > 1 + _LATER:
+        return Ruling("unknown", f"{evidence}, when it was slow to begin on a busy machine", late=True)
     if interrupted.at > due + _LATER:
         return Ruling("unknown", f"{evidence}, when the loop was late by itself", late=True)
     return ruling
@@ -203,6 +207,9 @@ def limited(run: Run) -> Ruling:
 #: The shortest time in seconds, and how much later than a timer of one second that began with the handler.
 #: And how many turns of the loop it takes from a timer to a note.
 _EARLIEST, _LATER, _TURNS = 0.95, 0.1, 6
+
+#: How many seconds late a loop is that is busy with others.
+_SLOW = 0.005
 
 
 def in_time(test: Callable[[Run], Ruling]) -> Callable[[Run], Ruling]:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from labkit.events import HandlerBlocked
 from labkit.experiment.run import Run
 from labkit.support.clock import now
 from labkit.timeline import Timeline
@@ -99,11 +100,14 @@ class Turns:
 def was_held_up(run: Run) -> bool:
     """Tell whether the loop had no turn for so long, in a run, that a handler may have taken that for a lost client.
 
-    A loop that stands still for seconds is not held up by a busy machine; then the handler itself blocks it.
+    A loop that stands still for seconds is not held up by a busy machine; then the handler itself blocks it. Nor is
+    what the handler itself is known to have kept the loop for.
     """
     turns, began = Turns.of(run), run.timeline.began
     last = run.timeline[-1].at if len(run.timeline) else 0.0
-    return _HELD_UP[0] < turns.longest(began, began + last) < _HELD_UP[1]
+    longest = turns.longest(began, began + last)
+    blocked = max((block.seconds for block in run.timeline.all(HandlerBlocked)), default=0.0)
+    return longest < _HELD_UP[1] and longest - blocked > _HELD_UP[0]
 
 
 def stood_still(run: Run, begin: float, end: float) -> float:

@@ -16,7 +16,7 @@ from labkit.exercises import Report
 from tests.exercises import styles
 from tests.exercises.styles import Styles, styles_of
 
-#: Exercises that face every fault of the lab: one check takes seconds.
+#: Exercises that face every fault of the lab: one check takes seconds, and all styles a minute.
 _LONG = {"survive-aiohttp", "survive-websockets"}
 
 
@@ -26,7 +26,10 @@ def _found() -> dict[str, Styles]:
     return {name: styles_of(name) for name in labkit.EXERCISES}
 
 
-STYLES = [pytest.param(name, found, id=name, marks=[pytest.mark.slow]) for name, found in _found().items()]
+STYLES = [
+    pytest.param(name, found, id=name, marks=[pytest.mark.soak if name in _LONG else pytest.mark.slow])
+    for name, found in _found().items()
+]
 
 
 @pytest.fixture(autouse=True)

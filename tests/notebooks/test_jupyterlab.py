@@ -34,7 +34,7 @@ FLAGS = [
 ]
 TOKEN = "only-for-this-test"
 
-#: Always these two; the others are slow, and there for their screenshots above all.
+#: Always these two; the others are there for their screenshots above all.
 CHOSEN = ("00", "02")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -200,7 +200,7 @@ class Notebook:
 
 
 def chosen(path: Path) -> object:
-    return pytest.param(path, id=path.stem, marks=[] if path.stem[:2] in CHOSEN else [pytest.mark.slow])
+    return pytest.param(path, id=path.stem, marks=[] if path.stem[:2] in CHOSEN else [pytest.mark.soak])
 
 
 @pytest.mark.parametrize("path", [chosen(path) for path in NOTEBOOKS])

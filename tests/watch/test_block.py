@@ -378,7 +378,11 @@ async def test_a_matrix_comes_back_too() -> None:
 
 async def test_a_check_comes_back_too() -> None:
     """It is a rule broken, or a bug; not a wait for ever."""
-    report = await labkit.check("goodbye", never_awaits_on_aiohttp)
+
+    async def sleeps(request: web.Request) -> None:
+        time.sleep(3600)
+
+    report = await labkit.check("heartbeat", sleeps)
     assert not report.passed
 
 

@@ -123,7 +123,7 @@ async def pong_in_a_task(ws: Any) -> None:
 
 
 async def drain(ws: Any) -> None:
-    ws._req.transport.write(bytes(MUCH))
+    ws._req.transport.write(b"\x82\x7f" + MUCH.to_bytes(8) + bytes(MUCH))  # one binary frame
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         await ws.drain()
