@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BadHandler", "BadOption", "BadRecording", "BadValue", "LabError", "UnknownName"]
+__all__ = ["BadHandler", "BadOption", "BadRecording", "BadValue", "LabError", "NotInstalled", "UnknownName"]
 
 
 class LabError(Exception):
@@ -26,6 +26,10 @@ class BadOption(LabError, TypeError):
 
 class BadValue(LabError, ValueError):
     """A value that is not allowed."""
+
+
+class NotInstalled(LabError, ImportError):
+    """A package that the lab needs for this is not installed."""
 
 
 class BadRecording(LabError, ValueError):

@@ -43,4 +43,5 @@ def test_every_error_renders_as_its_name_and_its_sentence(name: str) -> None:
     error = getattr(errors, name)("a sentence")
     assert error._render_traceback_() == [f"{name}: a sentence"]
     builtin = {"BadHandler": TypeError, "BadOption": TypeError, "BadValue": ValueError, "BadRecording": ValueError}
+    builtin["NotInstalled"] = ImportError
     assert isinstance(error, builtin.get(name, Exception))

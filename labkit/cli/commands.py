@@ -327,7 +327,11 @@ def stacks() -> None:
     """List the stacks: server libraries with their settings."""
     from labkit import STACKS
 
-    _list({name: _first_line(stack) for name, stack in STACKS.items()})
+    _list({name: f"{_first_line(stack)}{_missing(stack)}" for name, stack in STACKS.items()})
+
+
+def _missing(stack: Any) -> str:
+    return f" Not installed: {stack.missing}." if stack.missing else ""
 
 
 def _first_line(thing: object) -> str:

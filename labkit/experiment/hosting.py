@@ -69,10 +69,12 @@ def check_target(target: Any, on: str, options: dict[str, Any]) -> Stack:
 
     Raises:
         UnknownName: there is no stack of this name.
+        NotInstalled: the stack needs packages that are not installed.
         BadHandler: it is neither a coroutine function of one argument nor an application, where the library has those.
         BadOption: the library does not take an option.
     """
     stack = find_stack(on)
+    stack.check_installed()
     stack.check_target(target)
     stack.check_options(options)
     scaled(1)  # report a wrong LABKIT_TIME_SCALE now, and not in the middle of the cleanup
@@ -121,8 +123,7 @@ async def host(
     limit = scaled(check_seconds("patience", patience))
     check_loop()
     own, timeline = timeline is None, Timeline() if timeline is None else timeline
-    others = [other for other in STACKS.values() if other.distribution != stack.distribution]
-    telltales = {other.distribution: other.telltales for other in others}
+    telltales = {other.interface: other.telltales for other in STACKS.values() if other.interface != stack.interface}
     # The server's tasks, and all that the handler starts, inherit this context, and with it the scope.
     context = contextvars.copy_context()
     context.run(scope.set, Scope(timeline, "handler"))
@@ -130,7 +131,9 @@ async def host(
         with cancel_on_interrupt(), wakeups(), capture(timeline), ExitStack() as watches:
             program = await _load(stack, target, path, timeline)
             handler = program.handler
-            handler_host = Host(handler, timeline, stack=stack.name, library=stack.library, telltales=telltales)
+            handler_host = Host(
+                handler, timeline, stack=stack.name, library=stack.library, telltales=telltales, also=stack.also
+            )
             watches.enter_context(_watch(handler, timeline))
             blocks = watches.enter_context(watch_blocks(timeline, getattr(original(handler), "__code__", None)))
             starting = asyncio.create_task(

@@ -74,8 +74,8 @@ class TooBig(Fault, name="too-big", family="protocol"):
     On the wire: the header of a masked binary frame that announces ``size`` bytes, and the first of these bytes; then
     Close 1009 from the server.
     In life: an upload in one message, or an attack on the server's memory.
-    Look for: 1009, message too big. The limits are ``max_size`` (websockets, 1 MiB) and ``max_msg_size`` of the
-    handler's ``WebSocketResponse`` (aiohttp, 4 MiB).
+    Look for: 1009, message too big. The limits are ``max_size`` (websockets, 1 MiB), ``max_msg_size`` of the
+    handler's ``WebSocketResponse`` (aiohttp, 4 MiB) and ``ws_max_size`` (uvicorn, 16 MiB, so ``size`` must be more).
 
     Args:
         size: the length of the payload according to the frame's header, in bytes.

@@ -59,7 +59,7 @@ def plan(
 
     Args:
         handlers: the handlers, as for :func:`labkit.matrix`.
-        on: the stacks; all if None.
+        on: the stacks; all that are usual if None, and those whose names a mapping has.
         faults: the faults; all if None.
         options: the options for every ``play``.
 
@@ -78,7 +78,7 @@ def plan(
         Job(Cell(name, stack.name, fault.family, str(fault)), handler, fault)
         for stack in stacks
         for name, by_stack in named.items()
-        if (handler := _serving(by_stack, stack)) is not None
+        if (handler := _serving(by_stack, stack, named=on is not None)) is not None
         for fault in {str(fault): fault for fault in to_strike}.values()
     ]
     if not jobs:
@@ -118,7 +118,7 @@ def _named(handlers: Handlers) -> dict[str, Any]:
         raise BadValue("there are no handlers; matrix takes one or more")
     for name, handler in named.items():
         if isinstance(handler, Mapping):
-            known = {key for stack in STACKS.values() for key in (stack.name, stack.distribution)}
+            known = {key for stack in STACKS.values() for key in (stack.name, stack.interface)}
             for key in handler:
                 if key not in known:
                     raise UnknownName("stack", key, known)
@@ -138,10 +138,12 @@ def _here(target: Any) -> Any:
     return find_here(target, "`labkit probe URL` plays the faults against it")
 
 
-def _serving(handler: Any, stack: Stack) -> Any:
+def _serving(handler: Any, stack: Stack, *, named: bool) -> Any:
     """Choose the handler for a stack: the one under the stack's own name, or else the one for its library."""
+    if not (named or stack.usual):
+        return handler.get(stack.name) if isinstance(handler, Mapping) else None
     if isinstance(handler, Mapping):
-        return handler.get(stack.name, handler.get(stack.distribution))
+        return handler.get(stack.name, handler.get(stack.interface))
     return handler
 
 

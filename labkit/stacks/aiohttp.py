@@ -39,7 +39,7 @@ class Aiohttp(Stack):
     """aiohttp as ``web.run_app`` runs it: a handler is not cancelled when its client goes away."""
 
     name = "aiohttp"
-    distribution = "aiohttp"
+    distribution = interface = "aiohttp"
     argument = "request"
     function = "AppRunner"
     telltales = frozenset({"match_info", "rel_url", "config_dict"})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import importlib.util
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from labkit.errors import BadOption, UnknownName
+from labkit.errors import BadOption, NotInstalled, UnknownName
 from labkit.watch.host import Host, check_handler
 
 __all__ = ["Program", "RunningServer", "Stack", "registry"]
@@ -83,6 +84,11 @@ class Stack(ABC):
         function: the library's function that takes the options, by the name that a reader knows.
         telltales: names that only the argument of this library's handlers has: who uses them on that of another
             library has written for this one.
+        interface: what a handler is written for; the stacks that share it run the same handlers.
+        usual: whether a matrix plays a handler on this stack if it does not say on which.
+        extra: the extra of labkit that brings the packages of this stack; "" if labkit itself does.
+        needs: the modules of that extra without which this stack does not run.
+        also: other packages that belong to the library, such as a framework between it and the handler.
     """
 
     name: ClassVar[str]
@@ -90,6 +96,11 @@ class Stack(ABC):
     argument: ClassVar[str]
     function: ClassVar[str]
     telltales: ClassVar[frozenset[str]]
+    interface: ClassVar[str]
+    usual: ClassVar[bool] = True
+    extra: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    also: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -99,6 +110,23 @@ class Stack(ABC):
     def library(self) -> str:
         """The library's name and installed version."""
         return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
+
+    @property
+    def missing(self) -> str:
+        """What to install so that it runs, as a sentence; "" if nothing is missing."""
+        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        if not missing:
+            return ""
+        return f"the stack {self.name} needs {' and '.join(missing)}: pip install 'labkit[{self.extra}]'"
+
+    def check_installed(self) -> None:
+        """Refuse to run without the packages of an extra.
+
+        Raises:
+            NotInstalled: the message says what to install.
+        """
+        if missing := self.missing:
+            raise NotInstalled(missing)
 
     @abstractmethod
     def option_names(self) -> Iterable[str]:

@@ -31,7 +31,7 @@ class Websockets(Stack):
     """websockets as ``serve`` runs it, with its default settings."""
 
     name = "websockets"
-    distribution = "websockets"
+    distribution = interface = "websockets"
     argument = "websocket"
     function = "serve"
     telltales = frozenset({"recv", "send", "ping", "pong", "wait_closed", "__aiter__"})

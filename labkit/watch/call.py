@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from labkit.events import (
@@ -19,7 +19,7 @@ from labkit.support.wording import describe_exception, describe_message
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.asked import IsOver, observe_properties
 from labkit.watch.cancels import Canceller
-from labkit.watch.disconnects import losses, raised_on, with_origins
+from labkit.watch.disconnects import LossType, losses, raised_on, with_origins
 from labkit.watch.groups import fail_in_group
 from labkit.watch.library import Tap
 from labkit.watch.limits import Cause
@@ -41,12 +41,17 @@ class Call:
         number: the number of the call.
         loss_type: the exceptions with which the library reports that a connection is lost.
         package: the library's package.
+        also: other packages that belong to the library, such as a framework between it and the handler.
 
     Attributes:
         timeline: where it records.
         number: the number of the call.
         here: the scope of the connection.
         package: the library's package.
+        packages: the same, and the others that belong to the library.
+        argument: what the handler was called with.
+        handled: an exception of the handler's that the library has made an answer of; it goes no further.
+        is_loss: tells which of the exceptions report a lost connection, where their types do not tell it.
         tap: the tap between the library and its transport, if there is one.
         coroutine: the handler's coroutine, once the handler is called.
         connection: the library's own connection, once there is one.
@@ -62,7 +67,9 @@ class Call:
         pings: the pings that the handler has sent by itself.
     """
 
-    def __init__(self, timeline: Timeline, number: int, loss_type: type[Exception], package: str) -> None:
+    def __init__(
+        self, timeline: Timeline, number: int, loss_type: LossType, package: str, also: Collection[str] = ()
+    ) -> None:
         self.timeline = timeline
         self.number = number
         self.here = Scope(timeline, "handler", number)
@@ -82,6 +89,11 @@ class Call:
         self.pings = OwnPings(lambda: self.asked("its own ping was not answered"), lambda: self.limits)
         self._loss_type = loss_type
         self.package = package
+        self.packages = frozenset({package, *also})
+        self.argument: Any = None
+        self.handled: BaseException | None = None
+        self.is_loss: Callable[[BaseException], bool] = lambda _: True
+        self._connections: list[Any] = []
         self._by: str | None = None
         self._stand_ins: list[StandIns] = []
         self._undo: list[Callable[[], None]] = []
@@ -106,7 +118,8 @@ class Call:
             The connection's stand-ins, for which the caller chooses the methods.
         """
         self.connection = connection
-        on_notice, take_error = self.record_notice, self._take_error
+        self._connections.append(connection)
+        on_notice, take_error = self._notice, self._take_error
         self._stand_ins.append(
             StandIns(connection, self._loss_type, on_notice, by_library, take_error, self.task, self._given_up)
         )
@@ -122,7 +135,7 @@ class Call:
             tests: for each property, which of its values tell that the connection is over.
             identity: gives what an object shares with its copies, if the copies count too.
         """
-        self._undo.append(observe_properties(target, tests, self.asked, {self.package}, identity))
+        self._undo.append(observe_properties(target, tests, self.asked, self.packages, identity))
 
     def asked(self, answer: str) -> None:
         """Record that the handler has asked, and was told that the connection is over.
@@ -214,8 +227,8 @@ class Call:
         Returns:
             Whether it reports a lost connection, this one or another.
         """
-        found = losses(exception, self._loss_type, self.package)
-        ours = [loss for loss in found if raised_on(loss, self.connection, self.package)]
+        found = [loss for loss in losses(exception, self._loss_type, *self.packages) if self.is_loss(loss)]
+        ours = [loss for loss in found if any(raised_on(loss, each, *self.packages) for each in self._connections)]
         if ours and not self.notified:
             self.record_notice("the handler raised", ours[0])
         return bool(found)
@@ -270,6 +283,10 @@ class Call:
         code = arguments.get("code", 1000)
         if isinstance(code, int):
             self.here.record(HandlerClose(int(code), self._of_another(), text=f"close({int(code)})"))
+
+    def _notice(self, how: str, exception: BaseException) -> None:
+        if self.is_loss(exception):
+            self.record_notice(how, exception)
 
     def record_notice(self, how: str, exception: BaseException | None = None) -> None:
         """Record that the library told the handler that the connection is over.

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["losses", "raised_on", "with_origins"]
+__all__ = ["LossType", "losses", "raised_on", "with_origins"]
+
+#: The exceptions with which a library reports a lost connection.
+LossType = type[Exception] | tuple[type[Exception], ...]
 
 
-def losses(exception: BaseException, loss_type: type[Exception], library: str) -> list[BaseException]:
+def losses(exception: BaseException, loss_type: LossType, *libraries: str) -> list[BaseException]:
     """Find the exceptions with which the library reports a lost connection: this one or another of the handler's.
 
     Args:
         exception: what the handler raised; its causes, its contexts and the members of a group are searched too.
         loss_type: the exceptions with which the library reports a loss. If other code raises this type too, such as
             ``ConnectionError``, only those count that the library raised.
-        library: the library's package.
+        libraries: the library's package, and those that belong to it.
 
     Returns:
         The exceptions, the outermost first.
     """
-    return [each for each in with_origins(exception) if isinstance(each, loss_type) and _is_from(each, library)]
+    return [each for each in with_origins(exception) if isinstance(each, loss_type) and _is_from(each, libraries)]
 
 
-def raised_on(exception: BaseException, connection: Any, library: str) -> bool:
+def raised_on(exception: BaseException, connection: Any, *libraries: str) -> bool:
     """Tell whether an exception passed through one of the library's methods of this very connection."""
     # Ask only the library's frames: reading the variables of a frame would keep them alive.
-    frames = (frame for frame, _ in traceback.walk_tb(exception.__traceback__) if _package(frame) == library)
+    frames = (frame for frame, _ in traceback.walk_tb(exception.__traceback__) if _package(frame) in libraries)
     return connection is not None and any(frame.f_locals.get("self") is connection for frame in frames)
 
 
@@ -46,10 +49,10 @@ def with_origins(exception: BaseException) -> Iterator[BaseException]:
     yield from seen.values()
 
 
-def _is_from(exception: BaseException, library: str) -> bool:
+def _is_from(exception: BaseException, libraries: Collection[str]) -> bool:
     frames = [frame for frame, _ in traceback.walk_tb(exception.__traceback__)]
     raised_by = _package(frames[-1]) if frames else None
-    return library in {type(exception).__module__.partition(".")[0], raised_by}
+    return not {type(exception).__module__.partition(".")[0], raised_by}.isdisjoint(libraries)
 
 
 def _package(frame: FrameType) -> str:

@@ -17,11 +17,12 @@ from labkit.errors import BadHandler
 from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
-from labkit.timeline import Timeline
+from labkit.timeline import Timeline, scope
 from labkit.watch.block import was_stopped
 from labkit.watch.call import Call
 from labkit.watch.cancels import tell_cancels
 from labkit.watch.capture import flush
+from labkit.watch.disconnects import LossType
 from labkit.watch.library import Tap, TappedTransport
 from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
@@ -144,6 +145,7 @@ class Host:
         stack: the stack's name.
         library: the library's name and version.
         telltales: for each other library, the names that only its own argument has.
+        also: other packages that belong to the library, such as a framework between it and the handler.
 
     Attributes:
         calls: the calls that run now.
@@ -158,6 +160,7 @@ class Host:
         stack: str,
         library: str,
         telltales: Mapping[str, Collection[str]] = MappingProxyType({}),
+        also: Collection[str] = (),
     ) -> None:
         self.handler = handler
         self.telltales = telltales
@@ -167,15 +170,21 @@ class Host:
         self.calls: list[Call] = []
         self.moment: Moment | None = None
         self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        package = library.partition(" ")[0]
-        self._outlived = _Each(lambda number: Outlived(timeline, package, number, partial(self._held, number)))
+        self._package, self._also = library.partition(" ")[0], also
+        packages = {self._package, *also}
+        self._outlived = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
         self._taps: WeakSet[Tap] = WeakSet()
         self._hosting_task = asyncio.current_task()
         self._stopped = False
         self._kept: Collection[int] | None = None  # the connections that stay, once the others have been dropped
 
     async def call(
-        self, argument: Any, loss_type: type[Exception] = ConnectionError, prepare: Callable[[Call], Any] | None = None
+        self,
+        argument: Any,
+        loss_type: LossType = ConnectionError,
+        prepare: Callable[[Call], Any] | None = None,
+        begin: Callable[[], Any] | None = None,
+        given: str | None = None,
     ) -> Any:
         """Run the handler in the current task, exactly as the library would.
 
@@ -183,6 +192,8 @@ class Host:
             argument: the argument with which the library calls the handler.
             loss_type: the exceptions with which the library reports that a connection is lost.
             prepare: called with the call before the handler starts.
+            begin: calls the handler, where a framework does so, with arguments of its own; if None, the host does.
+            given: what the handler is called with, in words; if None, the type of the argument.
 
         Returns:
             What the handler returns. What it raises passes through, except ``SystemExit`` and ``KeyboardInterrupt``:
@@ -192,7 +203,8 @@ class Host:
             raise asyncio.CancelledError("the experiment is over")
         tap = _tap_of(argument)
         number = self._next_number() if tap is None else tap.number
-        call = Call(self.timeline, number, loss_type, self.library.partition(" ")[0])
+        call = Call(self.timeline, number, loss_type, self._package, self._also)
+        call.argument = argument
         self.calls.append(call)
         if tap is not None:
             tap.call = call
@@ -203,14 +215,14 @@ class Host:
         if prepare is not None:
             prepare(call)
         name = name_of(self.handler)
-        given = type(argument).__name__
+        given = type(argument).__name__ if given is None else given
         call.here.record(HandlerStart(name, self.stack, self.library, given, call.number, text=f"{name} starts"))
         ending: Literal["returned", "raised", "cancelled"] = "returned"
         raised: BaseException | None = None
         try:
-            handled = self.handler(argument)
+            handled = self.handler(argument) if begin is None else begin()
             call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
-            return await tell_cancels(
+            result = await tell_cancels(
                 call.coroutine,
                 call.cancelled,
                 lambda: call.given_up,
@@ -218,6 +230,9 @@ class Host:
                 held=call.held,
                 replace=lambda exception: self._raise(call, exception),
             )
+            if call.handled is not None:
+                ending, raised = "raised", call.handled
+            return result
         except asyncio.CancelledError:
             ending = "cancelled"
             raise
@@ -251,7 +266,7 @@ class Host:
                 call=call.number,
                 loss=raised is not None and call.find_loss(raised),
                 doubt=call.doubt,
-                written_for=None if raised is None else written_for(raised, argument, self.telltales),
+                written_for=None if raised is None else written_for(raised, call.argument, self.telltales),
                 induced=raised is not None and call.is_induced(raised),
                 text=ending if raised is None else f"raised {describe_briefly(raised)}",
             )
@@ -277,6 +292,12 @@ class Host:
         if self._kept is not None and tap.number not in self._kept:
             tap.abort()
         return tap
+
+    @property
+    def tap_here(self) -> Tap | None:
+        """The tap of the connection for which the running code works."""
+        here = scope.get()
+        return None if here is None else next((tap for tap in list(self._taps) if tap.number == here.number), None)
 
     def _next_number(self) -> int:
         return 1 + self.timeline.next_number("handler")

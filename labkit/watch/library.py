@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 from labkit.events import (
@@ -51,13 +51,11 @@ _SMALLEST: Final = 1024
 
 
 class Asked(Protocol):
-    """Whoever is told of the handler's questions.
+    """Whoever is told of the handler's questions."""
 
-    Attributes:
-        package: the library's package, whose own questions do not count.
-    """
-
-    package: str
+    @property
+    def packages(self) -> Collection[str]:
+        """The packages of the library, whose own questions do not count."""
 
     def asked(self, answer: str) -> None:
         """Take the answer that the handler got, in words."""
@@ -95,6 +93,7 @@ class Tap(asyncio.Protocol):
         "_paused",
         "_scope",
         "_unanswered",
+        "_waits",
         "call",
         "heard",
         "inner",
@@ -116,6 +115,7 @@ class Tap(asyncio.Protocol):
         self._paused = False
         self._awaits_pong = False
         self._unanswered: int | None = None  # the code of a Close that waits for the client's; 0 if it has none
+        self._waits = False  # whether the library waits for that; one that closes TCP in the same step does not
         self._lost = False  # whether TCP is gone
         self._ended = False  # whether the client has sent its Close or its FIN, or TCP is gone
 
@@ -239,11 +239,14 @@ class Tap(asyncio.Protocol):
             # Only a timer closes it outside of every task.
             if self._awaits_pong and self._unanswered is None and asyncio.current_task() is None:
                 self._give_up("its ping was not answered")
-            elif self._unanswered is not None and self._unanswered not in _FAILING and how != "write_eof":
+            elif self._waits and self._unanswered not in _FAILING and how != "write_eof":
                 self._give_up("its Close was not answered")
         what = "closes its direction of TCP" if how == "write_eof" else "closes TCP"
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
+
+    def _wait(self) -> None:
+        self._waits = True
 
     def _give_up(self, why: str) -> None:
         self._scope.record(LibraryGaveUp(why, text=f"gives up: {why}"))
@@ -265,6 +268,7 @@ class Tap(asyncio.Protocol):
             if code == _INTERNAL_ERROR and self._awaits_pong and not self._ended:
                 self._give_up("its ping was not answered")
             self._unanswered = code or 0
+            asyncio.get_running_loop().call_soon(self._wait)
             if by_handler != "close":
                 self._scope.record(LibraryCloseSent.of_frame(code, reason))
         elif opcode == PING and by_handler != "ping":
@@ -326,7 +330,7 @@ class TappedTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         """Tell whether it is closing or closed; the handler's own question may be how it notices."""
         closing = self._inner.is_closing()
-        if closing and self.tap.call is not None and asked_by_user({self.tap.call.package}):
+        if closing and self.tap.call is not None and asked_by_user(self.tap.call.packages):
             self.tap.call.asked("transport.is_closing() is True")
         return closing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, Final
 
@@ -26,15 +26,17 @@ class Outlived:
 
     Args:
         timeline: the experiment's timeline.
-        package: the package of the server's library, whose own tasks do not count.
+        packages: the packages of the server's library, whose own tasks do not count.
         number: the number of the handler's connection on the server's side; None for what no handler has started.
         holds: tells in words what the library still holds of the connection, or returns "".
     """
 
-    def __init__(self, timeline: Timeline, package: str, number: int | None, holds: Callable[[], str]) -> None:
+    def __init__(
+        self, timeline: Timeline, packages: Collection[str], number: int | None, holds: Callable[[], str]
+    ) -> None:
         self._timeline = timeline
         self._holds = holds
-        self._package = package
+        self._packages = packages
         self._number = number
         self._tasks: list[asyncio.Task[Any]] = []
         self._gathered: set[asyncio.Task[Any]] = set()
@@ -155,7 +157,7 @@ class Outlived:
         module = "" if frame is None else str(frame.f_globals.get("__name__", ""))
         if module == _STAND_INS:  # a method of the connection, which nobody but a handler calls, and the library
             return self._number is None
-        return module.partition(".")[0] == self._package or module.startswith("labkit.stacks.")
+        return module.partition(".")[0] in self._packages or module.startswith("labkit.stacks.")
 
 
 async def end_all(timeline: Timeline) -> None:

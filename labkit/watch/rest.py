@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -90,8 +90,9 @@ def tasks_of(call: Call) -> list[Standing]:
     inside = {entered.task: entered for entered in call.entered}
     tasks = {task: task.get_coro() for task in remains.tasks_of(call.timeline) if remains.scope_of(task) == call.here}
     if call.task is not None:
-        tasks[call.task] = call.coroutine
-    return [_look(*each, inside) for each in tasks.items() if _package(each[1]) != call.package]
+        tasks[call.task] = _beneath(call.coroutine, call.packages)
+    own = [each for each in tasks.items() if each[0] is call.task or _package(each[1]) not in call.packages]
+    return [_look(*each, inside) for each in own]
 
 
 def may_run(task: asyncio.Task[Any] | None) -> bool:
@@ -160,7 +161,7 @@ def timers_of(call: Call) -> dict[asyncio.TimerHandle, float]:
         When each of them is due, in the loop's time. Timers of asyncio, of anyio and of the library do not count, such
         as those of ``asyncio.sleep``: what they wake is a task.
     """
-    others = {"asyncio", "_asyncio", "anyio", call.package}
+    others = {"asyncio", "_asyncio", "anyio", *call.packages}
     return {
         handle: handle.when()
         for handle in getattr(asyncio.get_running_loop(), "_scheduled", ())
@@ -196,3 +197,11 @@ def _shows(thing: Any) -> bool:
 def _package(coroutine: Any) -> str:
     frame = next(_frames(coroutine), None)
     return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _beneath(coroutine: Any, packages: Collection[str]) -> Any:
+    """Find the user's own coroutine, where a framework stands between the library and the handler."""
+    inner = coroutine
+    while inner is not None and _package(inner) in packages:
+        inner = getattr(inner, "cr_await", None)
+    return coroutine if inner is None or not _shows(inner) else inner

@@ -24,6 +24,7 @@ __all__ = [
     "in_method",
     "method_of_handler",
     "observe_items",
+    "within",
 ]
 
 #: Called before a method, with the arguments by the library's names for them; it may replace them.
@@ -79,7 +80,7 @@ class StandIns:
     def __init__(
         self,
         connection: Any,
-        loss_type: type[Exception],
+        loss_type: type[Exception] | tuple[type[Exception], ...],
         on_notice: OnNotice,
         by_library: Callable[[], bool] = lambda: False,
         take_error: Callable[[], BaseException | None] = lambda: None,
@@ -216,7 +217,18 @@ class StandIns:
 @contextmanager
 def by_the_library() -> Iterator[None]:
     """Mark what runs in the block, and the tasks that it starts, as the library's own doing and not the handler's."""
-    token = _in_method.set("the library")
+    with within("the library"):
+        yield
+
+
+@contextmanager
+def within(method: str) -> Iterator[None]:
+    """Mark what runs in the block as inside a method of the connection that the handler has called.
+
+    Args:
+        method: the method's name.
+    """
+    token = _in_method.set(method)
     try:
         yield
     finally:

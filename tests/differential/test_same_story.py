@@ -23,6 +23,7 @@ from labkit.cli.arguments import read_fault
 from labkit.events import LoopStop, WireFault
 from labkit.faults.fault import find_fault
 from labkit.support.clock import scaled
+from tests import handlers
 from tests.differential import on_aiohttp, on_websockets, plain
 from tests.differential.people import People, Person
 from tests.differential.story import Seen, Story
@@ -187,7 +188,7 @@ def test_every_fault_is_compared() -> None:
     """Except those of the handshake, where no handler starts; each with at least thirty handlers."""
     compared = {find_fault(read_fault(name)).name for name in plain.ACTS if name is not None}
     assert compared == {fault.name for fault in labkit.FAULTS.values() if fault.family != "handshake"}
-    for on in labkit.STACKS:
+    for on in handlers.STACKS:
         assert len(people(on)) >= 30
         assert {case.fault for case in chosen(on)} >= set(plain.ACTS) - IN_A_PROCESS
         assert {case.person.name for case in chosen(on)} == {person.name for person in people(on)}
@@ -195,7 +196,7 @@ def test_every_fault_is_compared() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("on", labkit.STACKS)
+@pytest.mark.parametrize("on", handlers.STACKS)
 async def test_the_lab_tells_no_story_of_its_own(on: str) -> None:
     """Thirty handlers and more a library, against some of the faults each: the lab's story is the plain server's."""
     await find_no_difference(chosen(on))
@@ -203,7 +204,7 @@ async def test_the_lab_tells_no_story_of_its_own(on: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("on", labkit.STACKS)
+@pytest.mark.parametrize("on", handlers.STACKS)
 async def test_every_handler_meets_every_fault(on: str) -> None:
     """The same, with all of them."""
     await find_no_difference(cases(on))

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 import labkit
 from labkit.cli.arguments import read_fault
 from labkit.faults.fault import find_fault
+from tests import handlers
 from tests.versions import older
 
 T = TypeVar("T")
@@ -28,7 +29,15 @@ class Told(NamedTuple):
 ANY: Final = "any stack"
 
 #: Each stack, and the one that speaks for it in a row where it is not named.
-FOLLOWS: Final = {"aiohttp": ANY, "aiohttp-cancel": "aiohttp", "websockets": ANY}
+FOLLOWS: Final = {
+    "aiohttp": ANY,
+    "aiohttp-cancel": "aiohttp",
+    "asgi": ANY,
+    "asgi-hypercorn": "asgi",
+    "asgi-websockets": "asgi",
+    "asgi-wsproto": "asgi",
+    "websockets": ANY,
+}
 
 
 def expected(row: Mapping[str, T], on: str) -> T:
@@ -40,8 +49,8 @@ def expected(row: Mapping[str, T], on: str) -> T:
 
 
 def by_stack(row: Mapping[str, T]) -> list[tuple[str, T]]:
-    """Each stack with what a row says of it."""
-    return [(on, expected(row, on)) for on in labkit.STACKS]
+    """Each of the usual stacks with what a row says of it; ``test_asgi.py`` plays those of ASGI side by side."""
+    return [(on, expected(row, on)) for on in handlers.STACKS]
 
 
 def made(fault: str) -> labkit.Fault:
@@ -56,24 +65,47 @@ UNTOLD: Final = {ANY: Told("running")}
 #: TCP ends without a Close.
 LOST: Final = {
     "aiohttp": Told("returned", 1006),
+    "asgi": Told("returned", 1005),
+    "asgi-hypercorn": Told("returned", 1006),
+    "asgi-websockets": Told("returned", 1006),
     "aiohttp-cancel": Told("cancelled"),
     "websockets": Told(RAISES, 1006),
 }
+#: The client's goodbye. Of every goodbye, hypercorn tells the same.
+BYE: Final = {"asgi-hypercorn": Told("returned", 1006)}
 #: The library refuses what has come. The echo handler of aiohttp is the one that everybody writes: it answers the
 #: ERROR message too, and stumbles.
-REFUSED: Final = {"aiohttp": Told("TypeError", 1006), "websockets": Told(RAISES, 1006)}
+REFUSED: Final = {
+    "aiohttp": Told("TypeError", 1006),
+    "asgi-hypercorn": Told("returned", 1006),
+    "asgi-websockets": Told("returned", 1006),
+    "websockets": Told(RAISES, 1006),
+}
+
+#: The servers of ASGI take up to 16 MiB.
+SMALL: Final = {on: Told("running") for on in ("asgi", "asgi-hypercorn", "asgi-websockets")}
+#: Those that look at what has come, not at what the head of a frame says.
+COUNTS: Final = {on: Told("running") for on in ("asgi-hypercorn", "asgi-wsproto")}
+#: Before 3.14.1 aiohttp waits for the rest of a frame whose head says that it is too big.
+WAITS: Final = {"aiohttp": Told("running")} if older("aiohttp", "3.14.1") else {}
 
 #: family → fault → what each stack tells its handler.
 TABLE: Final[dict[str, dict[str, Mapping[str, Told]]]] = {
     "closing": {
-        "close": {ANY: Told("returned", 1000)},
-        "close(code=1011)": {"aiohttp": Told("returned", 1011), "websockets": Told(RAISES, 1011)},
-        "close(code=4000)": {"aiohttp": Told("returned", 4000), "websockets": Told(RAISES, 4000)},
-        "going-away": {ANY: Told("returned", 1001)},
-        "no-code": {"aiohttp": Told("returned", 0), "websockets": Told("returned", 1005)},
-        "close-at-once": {"aiohttp": Told("returned", 1000), "websockets": Told("ConnectionClosedOK", 1000)},
-        "closed-tab": {ANY: Told("returned", 1001)},
-        "close-then-reset": {ANY: Told("returned", 1000)},
+        "close": {ANY: Told("returned", 1000), **BYE},
+        "close(code=1011)": {ANY: Told("returned", 1011), "websockets": Told(RAISES, 1011), **BYE},
+        "close(code=4000)": {ANY: Told("returned", 4000), "websockets": Told(RAISES, 4000), **BYE},
+        "going-away": {ANY: Told("returned", 1001), **BYE},
+        "no-code": {ANY: Told("returned", 1005), "aiohttp": Told("returned", 0), **BYE},
+        # An endpoint that sends when the Close has come gets an exception that knows nothing of the code.
+        "close-at-once": {
+            "aiohttp": Told("returned", 1000),
+            "asgi": Told("WebSocketDisconnect", 1006),
+            "websockets": Told("ConnectionClosedOK", 1000),
+            **BYE,
+        },
+        "closed-tab": {ANY: Told("returned", 1001), **BYE},
+        "close-then-reset": {ANY: Told("returned", 1000), **BYE},
         "ignore-close": UNTOLD,
     },
     "transport": {
@@ -94,11 +126,11 @@ TABLE: Final[dict[str, dict[str, Mapping[str, Told]]]] = {
         "sigkill": LOST,
     },
     "protocol": {
-        "bad-opcode": REFUSED,
-        "bad-utf8": REFUSED,
-        # Before 3.14.1 aiohttp waits for the rest of a frame whose head says that it is too big.
-        "too-big": {**REFUSED, "aiohttp": Told("running")} if older("aiohttp", "3.14.1") else REFUSED,
-        "unmasked-frame": {"aiohttp": Told("running"), "websockets": Told(RAISES, 1006)},
+        "bad-opcode": {**REFUSED, "asgi": Told("returned", 1002)},
+        "bad-utf8": {**REFUSED, "asgi": Told("returned", 1007)},
+        "too-big": {**REFUSED, **SMALL, **WAITS},
+        "too-big(size=33554432)": {**REFUSED, "asgi": Told("returned", 1009), **COUNTS, **WAITS},
+        "unmasked-frame": {**REFUSED, "aiohttp": Told("running"), "asgi": Told("returned", 1002)},
     },
     "middlebox": {
         "idle-timeout": LOST,
@@ -106,7 +138,12 @@ TABLE: Final[dict[str, dict[str, Mapping[str, Told]]]] = {
         "slow-link": UNTOLD,
     },
     "server": {
-        "shutdown": {"aiohttp": Told("running"), "websockets": Told("returned", 1001)},
+        "shutdown": {
+            "aiohttp": Told("running"),
+            "asgi": Told("returned", 1012),
+            "asgi-hypercorn": Told("running"),
+            "websockets": Told("returned", 1001),
+        },
         "handler-error": {ANY: Told("InducedError")},
         "blocked-loop": UNTOLD,
         "second-cancel": {ANY: Told("cancelled")},

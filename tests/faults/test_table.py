@@ -42,9 +42,14 @@ def test_every_stack_says_whom_it_follows() -> None:
 )
 async def test_the_echo_handler(fault: str, on: str, told: Told) -> None:
     """The verdict says how the handler ended, what its connection reports, and whether it was told."""
-    strikes, stays = made(fault), told.ending == "running"
-    run = await labkit.play(handlers.echo(on), on=on, fault=strikes, patience=0.3 if stays else 10.0)
-    verdict = run.verdict
+    strikes = made(fault)
+    stays = told.ending == "running"
+    check(await labkit.play(handlers.echo(on), on=on, fault=strikes, patience=0.3 if stays else 10.0), strikes, told)
+
+
+def check(run: labkit.Run, strikes: labkit.Fault, told: Told) -> None:
+    """The verdict is what a row says, and what the fault's class says about it is what was measured."""
+    verdict, stays = run.verdict, told.ending == "running"
     raised = (verdict.exception or "").partition(":")[0].rpartition(".")[2]
     assert Told(raised if verdict.ending == "raised" else verdict.ending, verdict.close_code) == told, run
     # Where it is the handler itself that the fault ends, its connection was in order: there was nothing to notice.
@@ -61,7 +66,7 @@ async def test_the_echo_handler(fault: str, on: str, told: Told) -> None:
     assert not (stays and answered) or strikes.demands in {"answer", "end or stay"}, run
 
 
-@pytest.mark.parametrize("on", labkit.STACKS)
+@pytest.mark.parametrize("on", [*handlers.STACKS, "asgi"])
 @pytest.mark.parametrize(
     ("fault", "client", "exception"),
     [(fault, client, exception) for fault, row in HANDSHAKES.items() for client, exception in row.items()],

@@ -28,6 +28,10 @@ async def matches(request: Any) -> None:
     labkit.note(request.match_info["room"])
 
 
+async def accepts(websocket: Any) -> None:
+    await websocket.accept()  # Starlette's
+
+
 @pytest.mark.parametrize(
     ("handler", "on", "other"),
     [
@@ -35,6 +39,9 @@ async def matches(request: Any) -> None:
         (receives, "aiohttp-cancel", "websockets"),
         (prepares, "websockets", "aiohttp"),
         (matches, "websockets", "aiohttp"),
+        (accepts, "aiohttp", "asgi"),
+        (accepts, "websockets", "asgi"),
+        (iterates, "asgi", "websockets"),
     ],
 )
 async def test_the_other_library_is_named(handler: Callable[[Any], Any], on: str, other: str) -> None:
@@ -49,10 +56,6 @@ async def asks_username(websocket: Any) -> None:
 
 async def asks_path(websocket: Any) -> None:
     await websocket.send(websocket.path)  # as the older websockets had it, and as aiohttp's request has it
-
-
-async def accepts(websocket: Any) -> None:
-    await websocket.accept()  # Starlette's
 
 
 async def asks_the_message(websocket: Any) -> None:
@@ -95,10 +98,8 @@ async def fails_in_the_library(request: Any) -> None:
     [
         (asks_username, "websockets"),
         (asks_path, "websockets"),
-        (accepts, "websockets"),
         (asks_the_message, "websockets"),
         (adds, "websockets"),
-        (accepts, "aiohttp"),
         (asks_the_request, "aiohttp"),
         (fails_in_the_library, "aiohttp"),
         (asks_the_answer, "aiohttp"),
