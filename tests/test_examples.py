@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
 import pytest
+
+import labkit
+from labkit.support.names import load_name
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -68,3 +74,44 @@ ENDED = "the loop has ended, close code {}"
 def test_how_the_client_ends_decides(options: tuple[str, ...], number: signal.Signals, told: list[str]) -> None:
     """Ctrl+C is a goodbye, kill -9 is not; and the server's setting decides whether the last line runs."""
     assert lost(options, number) == told
+
+
+CHAT = EXAMPLES / "fastapi_chat.py"
+
+
+def test_the_chat_is_played_as_the_readme_says(tmp_path: Path) -> None:
+    """Its command, word for word: the endpoint is told, and nobody is left in the table who is gone."""
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    found = re.search(r"^\$ labkit (play \S*fastapi_chat.*)$", readme, re.MULTILINE)
+    assert found is not None
+    command = [sys.executable, "-m", "labkit", *shlex.split(found[1])]
+    database = tmp_path / "chat.db"
+    ran = subprocess.run(
+        command,
+        cwd=EXAMPLES.parent,
+        env={**os.environ, "CHAT_DB": str(database)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.startswith("reset: chat on asgi noticed after"), ran.stdout
+    assert "ann is gone: 1005" in ran.stdout
+    assert "receive_text(): WebSocketDisconnect" in ran.stdout
+    assert names_in(database) == []
+
+
+def names_in(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as opened:
+        return [name for (name,) in opened.execute("SELECT name FROM present")]
+
+
+async def test_the_chat_forgets_who_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a client, its row goes, and the other one still gets answers."""
+    make_app = load_name(f"{CHAT}:make_app")
+    monkeypatch.setenv("CHAT_DB", str(tmp_path / "chat.db"))
+    # One after the other, since they share the database.
+    for fault in ("close", "closed-tab", "close-at-once", "reset", "truncated-frame", "bad-utf8"):
+        run = await labkit.play(make_app, on="asgi", path="/ws/ann", fault=fault)
+        assert run.verdict.noticed == "yes", run
+        assert run.verdict.leaked == (), run
+        assert names_in(tmp_path / "chat.db") == [], run
