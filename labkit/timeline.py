@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 from msgspec.structs import force_setattr
 
 from labkit.events import Event, Lane, LoopStop, WireFault, make, vocabulary
+from labkit.support.autojump import REAL, Clock, clock_of
 from labkit.support.clock import now
 from labkit.support.clock import timeout as at_most
 
@@ -120,6 +121,13 @@ class Events(Sequence[Event]):
         return Events(events[:index] if before else events[index:])
 
 
+def _running_clock() -> Clock:
+    try:
+        return clock_of(asyncio.get_running_loop())
+    except RuntimeError:
+        return REAL
+
+
 class Timeline(Events):
     """An append-only list of events. Any thread may record events.
 
@@ -128,11 +136,18 @@ class Timeline(Events):
     {kinds}
 
     Args:
-        began: the clock's reading (``labkit.support.clock.now()``) that counts as zero; now, if None.
+        began: the reading of ``now`` that counts as zero; what it reads now, if None.
+        clock: the clock; that of the running loop, if None.
+
+    Attributes:
+        clock: the clock by which its events are timed.
+        now: reads that clock, in seconds.
     """
 
-    def __init__(self, began: float | None = None) -> None:
-        self.began: Final = now() if began is None else began
+    def __init__(self, began: float | None = None, clock: Clock | None = None) -> None:
+        self.clock: Final = _running_clock() if clock is None else clock
+        self.now: Final[Callable[[], float]] = now if self.clock is REAL else self.clock.now
+        self.began: Final = self.now() if began is None else began
         # `_events` has the order of recording; `_sorted` the order of time, which differs for another process's events.
         self._events: list[Event] = []
         self._sorted: list[Event] | None = None
@@ -158,7 +173,7 @@ class Timeline(Events):
             event: what happens; this method sets its time.
         """
         # Few steps, since every frame on the wire passes through here.
-        force_setattr(event, "at", now() - self.began)
+        force_setattr(event, "at", self.now() - self.began)
         self._events.append(event)
         if self._listeners:
             self._wake()
@@ -167,7 +182,7 @@ class Timeline(Events):
         """Append an event that happened earlier, such as one of another process. Its time decides its position.
 
         Args:
-            at: the clock's reading (``labkit.support.clock.now()``) when the event happened.
+            at: the reading of ``now`` when the event happened.
             event: what happened.
         """
         force_setattr(event, "at", at - self.began)
@@ -310,7 +325,7 @@ class Part(Timeline):
     """
 
     def __init__(self, whole: Timeline, belongs: Callable[[Event], bool]) -> None:
-        super().__init__(whole.began)
+        super().__init__(whole.began, whole.clock)
         self._whole = whole
         self._belongs = belongs
         self._read = 0
@@ -387,7 +402,7 @@ class Scope(NamedTuple):
         """Append an event that happened earlier, and that belongs to the connection.
 
         Args:
-            at: the clock's reading (``labkit.support.clock.now()``) when the event happened.
+            at: the reading of ``now`` when the event happened.
             event: what happened.
         """
         self._name(event)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,9 @@ from labkit.cli.lab import has_screen, lab
 from labkit.errors import LabError
 from labkit.support.names import load_name
 from labkit.support.wording import plain
+
+if TYPE_CHECKING:
+    from labkit.support.autojump import ClockName
 
 __all__ = ["main"]
 
@@ -81,6 +84,15 @@ _when = click.option(
 )
 
 
+_clock = click.option(
+    "--clock",
+    type=click.Choice(["real", "autojump"]),
+    default="real",
+    show_default=True,
+    help="With autojump, the time jumps where nothing happens.",
+)
+
+
 def _conversation(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options on what the clients say."""
     for option in (
@@ -116,6 +128,7 @@ def _settings(
 @click.option("--message", "messages", multiple=True, help="A message of the client; may be given many times.")
 @_conversation
 @_when
+@_clock
 @click.option("--patience", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the handler.")
 @click.option("--client", default="labkit", show_default=True, help="The client: labkit, aiohttp or websockets.")
 @click.option("--clients", default=1, show_default=True, help="How many connect; the fault strikes the first.")
@@ -133,6 +146,7 @@ def play(
     path: str | None,
     headers: tuple[str, ...],
     subprotocols: tuple[str, ...],
+    clock: ClockName,
     patience: float | None,
     client: str,
     clients: int,
@@ -155,10 +169,12 @@ def play(
         settings["messages"] = messages
     if patience is not None:
         settings["patience"] = patience
-    run = _run(labkit.play(function, on=on, fault=read_fault(fault), client=client, clients=clients, **settings))
+    run = _run(
+        labkit.play(function, on=on, fault=read_fault(fault), client=client, clients=clients, clock=clock, **settings)
+    )
     _draw(run, png)
     if as_json:
-        document = {name: getattr(run, name) for name in ("handler", "on", "fault")}
+        document = {name: getattr(run, name) for name in ("handler", "on", "fault", "clock")}
         document |= {
             "verdict": dataclasses.asdict(run.verdict),
             "events": [
@@ -180,6 +196,7 @@ def play(
 @click.option("--fault", "faults", multiple=True, help="A fault; may be given many times. Without it, all.")
 @_conversation
 @_when
+@_clock
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of `labkit.play`.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the chart to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a row for each cell, as JSON.")
@@ -193,6 +210,7 @@ def matrix(
     path: str | None,
     headers: tuple[str, ...],
     subprotocols: tuple[str, ...],
+    clock: ClockName,
     options: tuple[str, ...],
     png: Path | None,
     as_json: bool,
@@ -207,7 +225,7 @@ def matrix(
     settings = dict(read_option(option) for option in options)
     settings |= _settings(talk, when, path, headers, subprotocols)
     to_strike = [read_fault(fault) for fault in faults] or None
-    table = _run(labkit.matrix(functions, on=on or None, faults=to_strike, **settings))
+    table = _run(labkit.matrix(functions, on=on or None, faults=to_strike, clock=clock, **settings))
     _draw(table, png)
     click.echo(_dump(table.rows()) if as_json else str(table))
 
@@ -218,6 +236,7 @@ def matrix(
 @click.option("--fault", default="reset", show_default=True, help="`labkit faults` lists them.")
 @click.option("--message", "messages", multiple=True, help="A message of the client; may be given many times.")
 @_conversation
+@_clock
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of `labkit.moments`.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a row for each moment, as JSON.")
@@ -231,6 +250,7 @@ def moments(
     path: str | None,
     headers: tuple[str, ...],
     subprotocols: tuple[str, ...],
+    clock: ClockName,
     options: tuple[str, ...],
     png: Path | None,
     as_json: bool,
@@ -245,7 +265,7 @@ def moments(
     settings |= _settings(talk, None, path, headers, subprotocols)
     if messages:
         settings["messages"] = messages
-    strip = _run(labkit.moments(load_name(handler), on=on, fault=read_fault(fault), **settings))
+    strip = _run(labkit.moments(load_name(handler), on=on, fault=read_fault(fault), clock=clock, **settings))
     _draw(strip, png)
     click.echo(json.dumps(strip.rows(), indent=2, ensure_ascii=False) if as_json else str(strip))
 
@@ -280,14 +300,15 @@ def _to_json(value: Any) -> Any:
 @main.command()
 @click.argument("exercise", metavar="EXERCISE")
 @click.argument("handler", metavar="FILE_OR_MODULE:HANDLER")
-def check(exercise: str, handler: str) -> None:
+@_clock
+def check(exercise: str, handler: str, clock: ClockName) -> None:
     """Check a handler against the rules of an exercise; `labkit exercises` lists them.
 
     For example: labkit check unclean-exit server.py:handler
     """
     import labkit
 
-    report = _run(labkit.check(exercise, load_name(handler)))
+    report = _run(labkit.check(exercise, load_name(handler), clock=clock))
     click.echo(str(report))
     if not report.passed:
         sys.exit(1)

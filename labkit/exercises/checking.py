@@ -17,12 +17,13 @@ from labkit.exercises.punctual import Turns, was_held_up
 from labkit.exercises.registry import EXERCISES
 from labkit.exercises.report import Report, RuleResult
 from labkit.exercises.summary import Summary
+from labkit.experiment.clocks import one_autojump_loop
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
+from labkit.support.autojump import ClockName
 from labkit.support.checks import find
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, room_for
-from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop
 from labkit.watch.host import may_be_awaited
 from labkit.watch.lines import original
@@ -42,12 +43,13 @@ _limits: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] 
 _Runs = dict[tuple[str, Trial], Run]
 
 
-async def check(name: str, handler: ExerciseHandler) -> Report:
+async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real") -> Report:
     """Play a handler against the real faults of an exercise, and report which of its rules it keeps.
 
     Args:
         name: the exercise's name, one of ``labkit.EXERCISES``.
         handler: your coroutine function.
+        clock: the clock of the runs, as for :func:`labkit.play`.
 
     Returns:
         A report that displays itself: each rule with its evidence, the picture of the first failure, and what to do
@@ -61,10 +63,9 @@ async def check(name: str, handler: ExerciseHandler) -> Report:
     check_loop()
     try:
         _check_signature(exercise, handler)
-        with cancel_on_interrupt():
-            async with Turns().watched() as turns:
-                runs = await _play_all(exercise, handler)
-                await _play_again(exercise, handler, runs, turns)
+        async with one_autojump_loop(clock) as time, Turns().watched(time) as turns:
+            runs = await _play_all(exercise, handler, clock)
+            await _play_again(exercise, handler, runs, turns, clock)
     except BadHandler as problem:
         return Report(exercise, (), bug=str(problem))
     for (_, trial), run in sorted(runs.items(), key=lambda item: find_forgotten_await(item[1]) is None):
@@ -105,7 +106,7 @@ def _check_signature(exercise: Exercise, handler: ExerciseHandler) -> None:
         raise BadHandler(f"{called_with}, in this order, and takes {' and '.join(names)}; write it as: {form}")
 
 
-async def _play_all(exercise: Exercise, handler: ExerciseHandler) -> _Runs:
+async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockName) -> _Runs:
     """Play each trial once on each stack, even if many rules need it."""
     experiments = dict.fromkeys(
         (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
@@ -117,7 +118,7 @@ async def _play_all(exercise: Exercise, handler: ExerciseHandler) -> _Runs:
     async def play_one(on: str, trial: Trial) -> Run:
         try:
             async with limit:
-                return await _play_one(exercise, handler, on, trial)
+                return await _play_one(exercise, handler, on, trial, clock)
         except asyncio.CancelledError as interrupt:
             # An interrupt that a handler raises cancels its run only. It is meant for the whole check, so pass it on.
             if owner is not None and not owner.cancelling():
@@ -137,13 +138,17 @@ def _descriptors(experiments: Iterable[tuple[str, Trial]]) -> int:
     return descriptors_for(max((trial.options.get("clients", 1) for _, trial in experiments), default=1))
 
 
-async def _play_one(exercise: Exercise, handler: ExerciseHandler, on: str, trial: Trial) -> Run:
+async def _play_one(exercise: Exercise, handler: ExerciseHandler, on: str, trial: Trial, clock: ClockName) -> Run:
     _forget_warnings(handler)
     async with nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
-        return await play(played, on, trial.fault, messages=trial.messages, patience=trial.patience, **trial.options)
+        return await play(
+            played, on, trial.fault, messages=trial.messages, patience=trial.patience, clock=clock, **trial.options
+        )
 
 
-async def _play_again(exercise: Exercise, handler: ExerciseHandler, runs: _Runs, turns: Turns) -> None:
+async def _play_again(
+    exercise: Exercise, handler: ExerciseHandler, runs: _Runs, turns: Turns, clock: ClockName
+) -> None:
     """Play those runs again, each by itself, in which a busy machine may have been to blame.
 
     A handler that waits for an answer with a limit of its own takes a late loop for a client that is gone.
@@ -155,7 +160,7 @@ async def _play_again(exercise: Exercise, handler: ExerciseHandler, runs: _Runs,
                 for _ in range(_AGAIN):
                     if not _is_in_doubt(rule, runs[on, trial], trial):
                         break
-                    runs[on, trial] = await _play_one(exercise, handler, on, trial)
+                    runs[on, trial] = await _play_one(exercise, handler, on, trial, clock)
                     turns.keep_for(runs[on, trial])
                     if find_bug(runs[on, trial], trial) is not None:
                         return  # by itself, it did it again: the machine was not to blame

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from labkit.events import HandlerBlocked
 from labkit.experiment.run import Run
+from labkit.support.autojump import REAL, Clock
 from labkit.support.clock import now
 from labkit.timeline import Timeline
 
@@ -35,8 +36,17 @@ class Turns:
         self._times: list[float] = []
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[Turns]:
-        """Watch the running loop while the block runs; it yields itself."""
+    async def watched(self, clock: Clock = REAL) -> AsyncIterator[Turns]:
+        """Watch a loop while the block runs; it yields itself.
+
+        Args:
+            clock: the clock of the loop; the real one is that of the running loop.
+        """
+        if clock is not REAL:
+            clock.turns = self._times
+            yield self
+            clock.turns = None
+            return
         watching = asyncio.create_task(self._watch())
         try:
             yield self

@@ -18,7 +18,7 @@ from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.stack import Program, Stack
 from labkit.support.checks import check_seconds
-from labkit.support.clock import now, scaled
+from labkit.support.clock import scaled
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
@@ -143,9 +143,9 @@ async def host(
                 server = await until_done(starting)
                 yield server
                 if own:
-                    began = now()
+                    began = timeline.now()
                     await _let_end(server, limit)
-                    await server.outlived(max(began + limit - now(), 0.0))
+                    await server.outlived(max(began + limit - timeline.now(), 0.0))
                     await end_experiment(server, limit)
             finally:
                 # In a task of its own, which a cancel does not reach: so a second interrupt leaves nothing behind

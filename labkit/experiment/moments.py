@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from labkit.errors import BadValue, LabError, UnknownName
 from labkit.events import HandlerLines, HandlerNote, WireFault
+from labkit.experiment.clocks import one_autojump_loop
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.experiment.target import find_here
@@ -18,7 +19,6 @@ from labkit.faults import Fault
 from labkit.faults.fault import find_fault
 from labkit.strikes import Fate, Strike, fates
 from labkit.support.checks import is_whole
-from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import until_all_done
 from labkit.support.progress_bar import bar
 from labkit.support.wording import describe_exception
@@ -175,7 +175,7 @@ async def moments(
     if holds is not None and not callable(holds):
         raise BadValue(f"holds={holds!r}; it takes a function of the run, which returns whether the invariant holds")
     target = find_here(target, "the lab does not see the moments of its handlers")
-    with cancel_on_interrupt():
+    async with one_autojump_loop(play_options.get("clock")):
         last = await play(target, on, chosen, **play_options)
         again = await play(target, on, chosen, **play_options)
         count, notices = _count(last, again)

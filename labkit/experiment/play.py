@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from labkit.clients import OWN, check_client, make_client, make_request
 from labkit.connections import Connections
 from labkit.errors import BadValue
+from labkit.experiment.clocks import AUTOJUMP, accounting, check_clock, on_autojump, why_real
 from labkit.experiment.elsewhere import Elsewhere
 from labkit.experiment.hosting import check_target, end_experiment, host
 from labkit.experiment.path import Path
@@ -25,6 +27,7 @@ from labkit.faults.fault import find_fault
 from labkit.stacks import find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.threads import in_own_loop
+from labkit.support.autojump import ClockName
 from labkit.support.checks import check_seconds, check_text, is_whole
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, enough_descriptors
@@ -51,6 +54,7 @@ async def play(
     path: str = "/",
     headers: Mapping[str, str] | None = None,
     subprotocols: Sequence[str] = (),
+    clock: ClockName = "real",
     patience: float = 2.0,
     clients: int = 1,
     client: str = OWN,
@@ -94,6 +98,13 @@ async def play(
         headers: headers of the request of each client, by name, beyond those of the handshake itself.
         subprotocols: the subprotocols that each client offers. Where the library's function takes them too, as
             ``serve`` does, the server supports the same.
+        clock: ``"real"``, or ``"autojump"`` for a run that does not wait: it has a loop of its own, in a thread, on
+            real sockets, whose time jumps to the next timer when nothing else can happen. All times of the run, and the
+            patience, are in the loop's time. A thread of the handler holds the time, and so does a child process, or a
+            connection to another program. Where a client has a process of its own, where a fault blocks the server's
+            loop, and where the handler's file reads another clock, such as ``time.monotonic()``, the run has the real
+            one; ``run.clock`` tells which it had, and the text why. What belongs to the running loop, such as a pool of
+            connections, cannot be used in the other one.
         patience: how long the handler may take for each message, and from the fault to its end, and how long a talk may
             do nothing with its client, in seconds, times ``LABKIT_TIME_SCALE``.
         clients: how many clients connect, 1 or more.
@@ -126,8 +137,9 @@ async def play(
     if chosen is not None and (why := chosen.impossible(client)) is not None:
         raise BadValue(f"{chosen} cannot be staged: {why}")
     check_loop()
+    check_clock(clock)
     if elsewhere:
-        return await play_elsewhere(
+        run = await play_elsewhere(
             *(target, chosen, messages, talk, when, request),
             patience=patience,
             clients=clients,
@@ -135,30 +147,40 @@ async def play(
             client_options=given,
             server_options=server_options,
         )
+        return run if clock == "real" else replace(run, clock_words="the server is another program")
     if request.subprotocols and "subprotocols" in stack.option_names():
         server_options = {"subprotocols": list(request.subprotocols), **server_options}
-    timeline = Timeline()
-    async with AsyncExitStack() as cleanup:
-        cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
-        cleanup.enter_context(cancel_on_interrupt())
-        serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
-        own_loop = chosen is not None and chosen.needs == "own loop"
-        server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
-        wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
-        connections = Connections(timeline)
-        paths = []
-        for number in range(1, clients + 1):
-            # A fault that needs a process strikes the first alone.
-            apart = own_process and number == 1
-            played = make_client(client, wire.url, timeline, given, own_process=apart, number=number, request=request)
-            cleanup.push_async_callback(played.stop)
-            paths.append(Path(played, wire, server, connections, talk))
-        # Entered last, so left first: the lab stops the handler while the connection is still as the fault left it.
-        cleanup.push_async_callback(_stop, server, paths, scaled(patience))
-        scenario = run_scenario(paths, chosen, () if talk else messages, scaled(patience), when)
-        await server.blocks.unless_ended(scenario, scaled(patience))
-    connections.finish()
-    return Run(server.handler, on, "none" if chosen is None else str(chosen), timeline)
+    real = why_real((target, talk), chosen) if clock == AUTOJUMP else ""
+
+    async def stage() -> Run:
+        timeline = Timeline()
+        async with AsyncExitStack() as cleanup:
+            cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
+            cleanup.enter_context(cancel_on_interrupt())
+            account = cleanup.enter_context(accounting(timeline))
+            serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
+            own_loop = chosen is not None and chosen.needs == "own loop"
+            server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
+            wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
+            connections = Connections(timeline)
+            paths = []
+            for number in range(1, clients + 1):
+                # A fault that needs a process strikes the first alone.
+                apart = own_process and number == 1
+                played = make_client(
+                    client, wire.url, timeline, given, own_process=apart, number=number, request=request
+                )
+                cleanup.push_async_callback(played.stop)
+                paths.append(Path(played, wire, server, connections, talk))
+            # Entered last, so left first: the lab stops the handler while the connection is still as the fault left it.
+            cleanup.push_async_callback(_stop, server, paths, scaled(patience))
+            scenario = run_scenario(paths, chosen, () if talk else messages, scaled(patience), when)
+            await server.blocks.unless_ended(scenario, scaled(patience))
+        connections.finish()
+        name, words = "none" if chosen is None else str(chosen), account.words or real or ""
+        return Run(server.handler, on, name, timeline, AUTOJUMP if real is None else "real", words)
+
+    return await (on_autojump(stage) if real is None else stage())
 
 
 def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from labkit.errors import BadRecording, BadValue
 from labkit.events import LANES, NUMBERS, Event, make
+from labkit.support.autojump import CLOCKS
 from labkit.timeline import Timeline
 from labkit.verdict import judge
 
@@ -33,12 +34,16 @@ class Recording(NamedTuple):
         on: the stack's name.
         fault: the fault as it was given.
         timeline: the events.
+        clock: the name of their clock; older recordings have none, and theirs is the real one.
+        clock_words: what there is to say of it.
     """
 
     handler: str
     on: str
     fault: str
     timeline: Timeline
+    clock: str = "real"
+    clock_words: str = ""
 
 
 def write(recording: Recording, path: str | PathLike[str]) -> None:
@@ -57,6 +62,8 @@ def write(recording: Recording, path: str | PathLike[str]) -> None:
         "handler": recording.handler,
         "on": recording.on,
         "fault": recording.fault,
+        "clock": recording.clock,
+        "clock_words": recording.clock_words,
         "events": [[*event] for event in events],
         # For each event, the numbers of the connection to which it belongs.
         **{name: [getattr(event, name) for event in events] for name in NUMBERS},
@@ -125,14 +132,25 @@ def _why(problem: OSError | ValueError) -> str:
 
 
 def _recording(content: dict[str, Any]) -> Recording:
-    for key, kind in {"handler": str, "on": str, "fault": str, "events": list}.items():
+    content = {"clock": "real", "clock_words": ""} | content
+    kinds = {"handler": str, "on": str, "fault": str, "clock": str, "clock_words": str, "events": list}
+    for key, kind in kinds.items():
         _require(content, key, kind, "it")
     numbers = list(_numbers(content, len(content["events"])))
     events = [
         _event(f"event {n}", parts, its_numbers)
         for n, (parts, its_numbers) in enumerate(zip(content["events"], numbers, strict=True), 1)
     ]
-    recording = Recording(content["handler"], content["on"], content["fault"], Timeline.of(events))
+    recording = Recording(
+        content["handler"],
+        content["on"],
+        content["fault"],
+        Timeline.of(events),
+        content["clock"],
+        content["clock_words"],
+    )
+    if recording.clock not in CLOCKS:
+        raise ValueError(f"it has clock={reprlib.repr(recording.clock)}")
     try:
         judge(recording.timeline)
     except Exception as problem:  # each event may be right alone, but all of them together make no sense

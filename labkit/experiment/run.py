@@ -13,7 +13,6 @@ from labkit.connections import Connections, main_of, parts_of, strangers_of
 from labkit.events import LoopSoFar, LoopStop, WireFault, WireSpared
 from labkit.experiment.recordings import Recording, read, write
 from labkit.outcome import Outcome, outcome
-from labkit.support.clock import now
 from labkit.timeline import Timeline
 from labkit.verdict import Verdict, judge, judge_each
 
@@ -53,12 +52,17 @@ class Run:
         on: the stack's name.
         fault: the fault with its knobs, such as ``"close(code=4000)"``; ``"none"`` if there was no fault.
         timeline: the events.
+        clock: the clock by which they are timed: ``"real"``, or ``"autojump"``, which jumps where nothing happens.
+        clock_words: what there is to say of it: how much of the time was jumped; or why the clock was the real one,
+            though the other was asked for.
     """
 
     handler: str
     on: str
     fault: str
     timeline: Timeline = field(repr=False)
+    clock: str = "real"
+    clock_words: str = ""
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -77,6 +81,13 @@ class Run:
         """The events of the connection of which the verdict tells; all, if there is but one."""
         number = main_of(self.timeline)
         return self.timeline if number is None else parts_of(self.timeline)[number]
+
+    @property
+    def _clock(self) -> str:
+        """What a reader must know of the clock; empty if it is the real one, and nobody has asked for the other."""
+        return (
+            f"{self.clock}{', since ' if self.clock == 'real' else ': '}{self.clock_words}" if self.clock_words else ""
+        )
 
     @property
     def outcome(self) -> Outcome:
@@ -115,12 +126,12 @@ class Run:
         Raises:
             BadRecording: the file cannot be written.
         """
-        write(Recording(self.handler, self.on, self.fault, self.timeline), path)
+        write(Recording(self.handler, self.on, self.fault, self.timeline, self.clock, self.clock_words), path)
 
     def __str__(self) -> str:
         from labkit.views.text import text
 
-        return text(self.timeline, self.verdict)
+        return text(self.timeline, self.verdict, clock=self._clock)
 
     def __repr__(self) -> str:
         return str(self)
@@ -128,7 +139,7 @@ class Run:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from labkit.views.bundle import mimebundle
 
-        return mimebundle(self.timeline, self.verdict, include=include, exclude=exclude)
+        return mimebundle(self.timeline, self.verdict, self._clock, include=include, exclude=exclude)
 
 
 def run_so_far(timeline: Timeline, handler: str, on: str, inside: Sequence[tuple[int, str]] = ()) -> Run:
@@ -147,7 +158,7 @@ def run_so_far(timeline: Timeline, handler: str, on: str, inside: Sequence[tuple
     events = [copy(event) for event in timeline]
     if not any(isinstance(event, LoopStop) for event in events):
         methods, numbers = [method for _, method in inside], [number for number, _ in inside]
-        at = now() - timeline.began
+        at = timeline.now() - timeline.began
         events.append(LoopSoFar(methods, numbers, text="the run so far", at=at))
     copied = Timeline.of(events)
     Connections(copied).finish()

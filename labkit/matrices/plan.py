@@ -21,6 +21,8 @@ from labkit.faults.fault import find_fault
 from labkit.outcome import Cell
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.stack import Stack
+from labkit.support.autojump import CLOCKS
+from labkit.support.checks import check_choice
 from labkit.watch.host import name_of
 
 __all__ = ["Handlers", "Job", "check_executor", "plan"]
@@ -155,6 +157,7 @@ def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
     defaults = {name: inspect.signature(play).parameters[name].default for name in _PLAY_OPTIONS}
     play_options = defaults | options
     check_values(*(play_options[name] for name in ("messages", "patience", "clients", "talk")))
+    check_choice("clock", play_options["clock"], CLOCKS)
     for job in {job.fault.moment: job for job in jobs if job.fault.moment != "handshake"}.values():
         check_when(play_options["when"], job.fault)
     request = make_request(*(play_options[name] for name in ("path", "headers", "subprotocols")))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from labkit.errors import LabError
 from labkit.events import Event
+from labkit.experiment.clocks import one_autojump_loop
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.faults import Fault
@@ -91,7 +92,8 @@ async def matrix(
             steps.update(len(batch))
             return played
 
-        results = await until_all_done([asyncio.create_task(play_batch(batch)) for batch in batches])
+        async with one_autojump_loop(play_options.get("clock")):
+            results = await until_all_done([asyncio.create_task(play_batch(batch)) for batch in batches])
     played = [
         cell for result, batch in zip(results, batches, strict=True) for cell in (result or [_INTERRUPTED] * len(batch))
     ]
@@ -146,7 +148,7 @@ async def _wait_for(future: asyncio.Future[Any]) -> None:
 
 
 #: A run in a form that can be sent between processes.
-_Packed = tuple[str, str, str, list[Event]]
+_Packed = tuple[str, str, str, list[Event], str, str]
 
 
 def _in_worker(batch: list[Job], options: dict[str, Any]) -> list[tuple[_Packed | None, str | None, float | None]]:
@@ -154,7 +156,8 @@ def _in_worker(batch: list[Job], options: dict[str, Any]) -> list[tuple[_Packed 
 
     async def play_all() -> list[_Played]:
         limit = _limit(options)
-        return await asyncio.gather(*(_play_here(job, options, limit) for job in batch))
+        async with one_autojump_loop(options.get("clock")):
+            return await asyncio.gather(*(_play_here(job, options, limit) for job in batch))
 
     try:
         return [(_packed(run), reason, seconds) for run, reason, seconds in asyncio.run(play_all())]
@@ -165,14 +168,14 @@ def _in_worker(batch: list[Job], options: dict[str, Any]) -> list[tuple[_Packed 
 def _packed(run: Run | None) -> _Packed | None:
     if run is None:
         return None
-    return run.handler, run.on, run.fault, list(run.timeline)
+    return run.handler, run.on, run.fault, list(run.timeline), run.clock, run.clock_words
 
 
 def _unpacked(packed: _Packed | None) -> Run | None:
     if packed is None:
         return None
-    handler, on, fault, events = packed
-    return Run(handler, on, fault, Timeline.of(events))
+    handler, on, fault, events, *clock = packed
+    return Run(handler, on, fault, Timeline.of(events), *clock)
 
 
 def _batch(count: int, executor: Executor) -> int:

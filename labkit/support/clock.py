@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from labkit.errors import BadValue
+from labkit.support.autojump import REAL, clock_of
 
 __all__ = ["now", "scaled", "timeout"]
 
@@ -18,6 +19,9 @@ now: Final = time.perf_counter
 
 #: A timeout is counted in so many steps: more than the turns that the loop needs from a message to its answer.
 _STEPS: Final = 40
+
+#: The longest such step where the loop's time jumps, and the limit is over: seconds.
+_SHORT: Final = 0.001
 
 
 def scaled(seconds: float) -> float:
@@ -49,6 +53,8 @@ async def timeout(seconds: float | None) -> AsyncIterator[None]:
     A hundred experiments may share a loop, and other programs share the machine. A limit by the clock could then
     expire before the awaited event had its turn. This limit is counted in steps. Each step takes at least its share of
     the time, and at least one turn of the loop, in which everything runs that is due. A late step counts as one step.
+    Where the loop's time jumps, and nothing else was due when it jumped to the limit, that is the proof already: then
+    the whole limit is one step.
 
     Args:
         seconds: the limit on a quiet machine (not scaled here); no limit, if None.
@@ -61,18 +67,23 @@ async def timeout(seconds: float | None) -> AsyncIterator[None]:
             yield
             return
         loop = asyncio.get_running_loop()
+        clock = clock_of(loop)
         share, left = seconds / _STEPS, _STEPS
         timer: asyncio.TimerHandle | None = None
 
         def step() -> None:
             nonlocal left, timer
             left -= 1
-            if left >= 0:
+            if left >= 0 and not clock.at_rest:
                 timer = loop.call_later(share, step)
             else:
                 limit.reschedule(loop.time())
 
-        step()
+        if clock is REAL:
+            step()
+        else:
+            share = min(share, _SHORT)
+            timer = loop.call_later(seconds, step)
         try:
             yield
         finally:

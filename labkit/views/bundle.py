@@ -22,6 +22,7 @@ __all__ = ["matrix_bundle", "mimebundle", "strip_bundle"]
 def mimebundle(
     timeline: Timeline,
     verdict: Verdict | None,
+    clock: str = "",
     include: Collection[str] | None = None,
     exclude: Collection[str] | None = None,
 ) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def mimebundle(
     Args:
         timeline: the events.
         verdict: what the events prove, or None.
+        clock: what there is to say of the clock, or "".
         include: the MIME types to make; all if None.
         exclude: the MIME types not to make.
 
@@ -42,7 +44,7 @@ def mimebundle(
     kinds = choose(("text/plain", "image/png", "text/html"), include, exclude)
     result: dict[str, Any] = {}
     if "text/plain" in kinds:
-        result["text/plain"] = text(timeline, verdict)
+        result["text/plain"] = text(timeline, verdict, clock=clock)
     if "image/png" in kinds or "text/html" in kinds:
         from labkit.views.sequence.view import sequence
 

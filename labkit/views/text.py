@@ -28,7 +28,13 @@ _NAME: Final = 12
 
 
 def text(
-    timeline: Timeline, verdict: Verdict | None = None, *, limit: int = 60, width: int = 100, lines: bool = False
+    timeline: Timeline,
+    verdict: Verdict | None = None,
+    *,
+    limit: int = 60,
+    width: int = 100,
+    lines: bool = False,
+    clock: str = "",
 ) -> str:
     """Write the timeline as text, with one line for each event.
 
@@ -44,6 +50,7 @@ def text(
             others, and the wire's ``frame`` events of messages that arrived do not count.
         width: the width in characters, 60 or more; longer texts are wrapped.
         lines: whether to write an event for each line of the handler too.
+        clock: what there is to say of the clock, which then stands below the findings.
 
     Returns:
         The text, without a newline at the end.
@@ -82,6 +89,8 @@ def text(
         out.append("no events")
     if verdict is not None:
         out += ["", *_findings(verdict, width), *_others(timeline, verdict, width)]
+    if clock:
+        out += _table({"clock": [clock]}, width)
     return "\n".join(out)
 
 

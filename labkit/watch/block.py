@@ -284,7 +284,8 @@ class _Loop:
             return
         if seen.since is None:
             recorded = blocks.timeline.recorded(len(blocks.timeline) - 1)
-            seen.since = max([step[0] - blocks.timeline.began, *(event.at for event in recorded)])
+            since = step[0] + blocks.timeline.clock.skipped - blocks.timeline.began  # no step sees a jump
+            seen.since = max([since, *(event.at for event in recorded)])
         seen.places[place] += 1
         limit = blocks.limit
         too_long = limit is not None and at - step[0] >= limit and seen.lasted >= _SHARE * limit
@@ -369,7 +370,8 @@ class _Loop:
         event = HandlerBlocked(
             seconds, line, ended=ended, text=f"blocks the loop for {describe_seconds(seconds)}{where}{until}"
         )
-        since = seen.step[0] if seen.since is None else seen.since + blocks.timeline.began
+        timeline = blocks.timeline
+        since = seen.step[0] + timeline.clock.skipped if seen.since is None else seen.since + timeline.began
         here.record_at(since, event)
 
 

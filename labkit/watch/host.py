@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from labkit.errors import BadHandler
 from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
+from labkit.support.autojump import REAL
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import Timeline, scope
@@ -387,6 +388,9 @@ class Host:
             each.collect()
         while [each for each in left if each.waited_for()] and (rest := ends - asyncio.get_running_loop().time()) > 0:
             # Not all tell their end: somebody has to look whether a file is closed.
+            if (clock := self.timeline.clock) is not REAL:
+                await asyncio.wait([clock.rest()], timeout=rest)
+                continue
             await self.timeline.until(lambda event: isinstance(event, LoopEnded), min(rest, _LOOK), start=start)
             start = len(self.timeline.recorded())
 

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from labkit.support.replacing import replace
-from labkit.timeline import Scope, scope
+from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.started import Started, remember
 
-__all__ = ["Work", "carry_scope", "works_of"]
+__all__ = ["Work", "carry_scope", "is_at_work", "works_of"]
 
 #: Called in another thread before code of an experiment runs there; what it returns is called behind that code.
 Watch = Callable[[], Callable[[], None]]
@@ -48,6 +48,15 @@ def works_of(here: Scope) -> set[Work]:
         here: the scope of the handler's connection.
     """
     return {work for work in tuple(_works) if work.here == here}
+
+
+def is_at_work(timeline: Timeline) -> bool:
+    """Tell whether a thread does something for an experiment now, or has still to begin with it.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+    return any(work.here.timeline is timeline for work in tuple(_works))
 
 
 @contextmanager

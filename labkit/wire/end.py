@@ -8,7 +8,7 @@ import errno
 import socket
 import struct
 import sys
-from time import monotonic
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from labkit.events import LinkEvent, Side, WireFin, WireFull, WireReset
@@ -37,9 +37,14 @@ class Owner(Protocol):
 
     Attributes:
         moved: when bytes last came from either end.
+        now: reads the clock.
     """
 
     moved: float
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """What reads the clock."""
 
     @property
     def number(self) -> int:
@@ -117,7 +122,7 @@ class End(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand new bytes to the gate."""
-        self.link.moved = monotonic()
+        self.link.moved = self.link.now()
         if self._pauses:  # uvloop may read once before a pause takes effect
             self._early += self._buffer[:nbytes]
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from time import monotonic
 from typing import Any, Final, Literal
 
 from labkit.errors import BadValue
@@ -43,7 +42,8 @@ class Link:
         timeline: where its events go.
         client: the socket towards the client.
         server: the socket towards the server.
-        moved: when bytes last came from either end, as ``time.monotonic()``.
+        moved: when bytes last came from either end, as ``now`` tells it.
+        now: reads the timeline's clock.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Link:
     ) -> None:
         self.number: Final = number
         self.timeline: Final = timeline
-        self.moved = monotonic()
+        self.now: Final = timeline.now
+        self.moved = self.now()
         self._connect = connect
         self._connecting: asyncio.Task[Any] | None = None
         self._aborted = False
@@ -218,7 +219,7 @@ class Link:
             seconds: the time.
         """
         # Polling, since setting an asyncio.Event at every read would cost more.
-        while (left := self.moved + seconds - monotonic()) > 0:  # noqa: ASYNC110
+        while (left := self.moved + seconds - self.now()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
     # Called by the ends and the wire.

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from aiohttp import WSMessage
 
-__all__ = ["Seen", "Story", "describe", "seconds"]
+__all__ = ["Seen", "Story", "describe", "seconds", "squeezed"]
 
 
 class Story(NamedTuple):
@@ -126,8 +126,8 @@ class Seen:
             strands.setdefault(strand, []).append(line)
         last = ("still runs",) if end is None else ()
         return Story(
-            (*_squeezed([line for _, line in told], cut=end is None), *last),
-            {name: tuple(_squeezed(lines, cut=end is None or name != "")) for name, lines in strands.items()},
+            (*squeezed([line for _, line in told], cut=end is None), *last),
+            {name: tuple(squeezed(lines, cut=end is None or name != "")) for name, lines in strands.items()},
         )
 
 
@@ -233,7 +233,7 @@ def _describe_exception(error: BaseException) -> str:
     return words
 
 
-def _squeezed(lines: list[str], *, cut: bool) -> list[str]:
+def squeezed(lines: list[str], *, cut: bool = False) -> list[str]:
     """Tell once what repeats at once, however often: how many ticks there were is a matter of time.
 
     Args:

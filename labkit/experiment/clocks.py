@@ -1,0 +1,298 @@
+"""On which clock an experiment runs: the real one, or the one that jumps, in a loop and a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import dis
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from types import CodeType, FunctionType
+from typing import Any, Final, TypeVar
+
+from labkit.errors import BadValue
+from labkit.faults import Fault
+from labkit.support.autojump import CLOCKS, REAL, AutojumpLoop, Clock
+from labkit.support.checks import check_choice
+from labkit.support.interrupts import cancel_on_interrupt
+from labkit.support.loop import finish
+from labkit.support.wakeup import wakeups
+from labkit.support.wording import describe_seconds
+from labkit.timeline import Timeline
+from labkit.watch.helpers import find_helpers, with_nested
+from labkit.watch.lines import original
+from labkit.watch.started import starts_of
+from labkit.watch.threads import is_at_work
+
+__all__ = ["AUTOJUMP", "accounting", "check_clock", "on_autojump", "one_autojump_loop", "why_real"]
+
+T = TypeVar("T")
+
+AUTOJUMP: Final = "autojump"
+
+#: The functions that read a clock of the system, and the methods of ``datetime`` that do.
+_READ: Final = tuple(
+    getattr(time, name) for kind in ("monotonic", "perf_counter", "time") for name in (kind, f"{kind}_ns")
+)
+_NOW: Final = frozenset({"now", "today", "utcnow"})
+_OWNERS: Final = (time, dt, dt.datetime, dt.date)
+
+#: A hold that is shorter than this, in seconds, is not told.
+_SHORT: Final = 0.05
+
+
+def check_clock(clock: object) -> None:
+    """Refuse what is not a clock, and the clock that jumps where the loop that runs is none of asyncio's own.
+
+    Args:
+        clock: what the user gives.
+
+    Raises:
+        BadValue: it is not one, or it cannot be had here.
+    """
+    check_choice("clock", clock, CLOCKS)
+    if clock == AUTOJUMP and not isinstance(loop := asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        raise BadValue(
+            f"clock='autojump' plays on a loop of asyncio's own, and this one is {type(loop).__module__}'s, whose"
+            " handlers might see something else; leave clock= out, or run the lab on asyncio's loop"
+        )
+
+
+def why_real(functions: tuple[Callable[..., Any] | None, ...], fault: Fault | None) -> str | None:
+    """Tell why an experiment keeps the real clock, though it was to have the one that jumps.
+
+    Args:
+        functions: the handler, and the talk if there is one.
+        fault: the fault.
+
+    Returns:
+        The reason, as a clause; None if it can have the clock that jumps.
+    """
+    if AutojumpLoop.impossible is not None:
+        return AutojumpLoop.impossible
+    if fault is not None and fault.needs == "own process":
+        return "the client has a process of its own, whose time does not jump"
+    if fault is not None and fault.needs == "own loop":
+        return "the server has a thread of its own, which the fault blocks for real seconds"
+    for function in filter(None, functions):
+        if (read := _find_clock(function)) is not None:
+            return f"{read}, which does not jump"
+    return None
+
+
+def _find_clock(handler: Callable[..., Any]) -> str | None:
+    """Find a function of a handler's file that reads a clock of the system; a clause, or None."""
+    function = original(handler)
+    found = [function, *find_helpers(handler, function)]
+    for each in found:
+        if not isinstance(each, FunctionType):
+            continue
+        for code in with_nested(each.__code__):
+            if (name := _reads(code, each.__globals__)) is not None:
+                return f"{each.__name__}() reads {name}"
+    return None
+
+
+def _reads(code: CodeType, names: dict[str, Any]) -> str | None:
+    """The clock of the system that some code reads, in words; found by names of globals and their attributes."""
+    value: Any = None
+    for step in dis.get_instructions(code):
+        owner, value = value, None
+        if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            value = names.get(step.argval)
+        elif step.opname in {"LOAD_ATTR", "LOAD_METHOD"} and any(owner is each for each in _OWNERS):
+            value = getattr(owner, step.argval, None)
+            if isinstance(owner, type) and step.argval in _NOW:
+                return f"datetime.{step.argval}()"
+        if any(value is each for each in _READ):
+            return f"time.{value.__name__}()"
+    return None
+
+
+class Account:
+    """What an experiment has had of its clock.
+
+    Args:
+        clock: the clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._skipped = clock.skipped
+        self._held = dict(clock.held)
+
+    @property
+    def words(self) -> str:
+        """How much of its time was jumped, and what has held it, for a reader; empty for the real clock."""
+        if self._clock is REAL:
+            return ""
+        skipped = self._clock.skipped - self._skipped
+        told = [f"{describe_seconds(skipped)} were jumped" if skipped else "nothing was jumped"]
+        held = {what: seconds - self._held.get(what, 0.0) for what, seconds in self._clock.held.items()}
+        told += [f"{what} held it for {describe_seconds(took)}" for what, took in held.items() if took >= _SHORT]
+        return "; ".join(told)
+
+
+@contextmanager
+def accounting(timeline: Timeline) -> Iterator[Account]:
+    """Let what an experiment has outside of the loop hold the time: its threads, and its child processes.
+
+    Args:
+        timeline: the experiment's timeline, made in the running loop.
+
+    Yields:
+        What it has had of its clock by then.
+    """
+
+    def hold() -> str | None:
+        if is_at_work(timeline):
+            return "a thread of the handler"
+        starts = starts_of(timeline)
+        if starts is not None and any(each.what == "process" and each.alive for each in starts.all()):
+            return "a process that the handler has started"
+        return None
+
+    loop = asyncio.get_running_loop()
+    holds = loop.holds if isinstance(loop, AutojumpLoop) else []
+    holds.append(hold)
+    try:
+        yield Account(timeline.clock)
+    finally:
+        holds.remove(hold)
+
+
+class _Thread:
+    """A loop whose time jumps, in a thread of its own.
+
+    Args:
+        like: the loop whose debug mode and task factory it takes over.
+
+    Attributes:
+        clock: its clock.
+    """
+
+    def __init__(self, like: asyncio.AbstractEventLoop) -> None:
+        self._like = like
+        self._loop = AutojumpLoop()
+        self.clock: Final = self._loop.clock
+        self._loop.set_task_factory(like.get_task_factory())
+        self._ended = asyncio.Event()
+        self._gone: asyncio.Future[None] = like.create_future()
+        # A daemon, so that Python can end though an interrupt has broken off the caller's loop.
+        self._thread = threading.Thread(target=self._run, name="labkit clock", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(debug=self._like.get_debug(), loop_factory=lambda: self._loop) as runner:
+                runner.run(self._live())
+        finally:
+            self._tell(self._gone)
+
+    async def _live(self) -> None:
+        await self._ended.wait()
+
+    def _tell(self, done: asyncio.Future[None]) -> None:
+        def tell() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed
+            self._like.call_soon_threadsafe(tell)
+
+    async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine there to its end. If the caller is cancelled, so is the coroutine, and it may clean up.
+
+        Args:
+            make: makes the coroutine.
+
+        Returns:
+            What it returns. What it raises passes through.
+        """
+        done: asyncio.Future[None] = self._like.create_future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(make()))
+            tasks[0].add_done_callback(lambda _: self._tell(done))
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        cancelled: asyncio.CancelledError | None = None
+        self._loop.call_soon_threadsafe(begin)
+        while not done.done():
+            try:
+                await asyncio.wait([done])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._loop.call_soon_threadsafe(cancel)
+            except BaseException:  # the caller's loop ends: nobody waits any more
+                self._loop.call_soon_threadsafe(cancel)
+                raise
+        [task] = tasks
+        if cancelled is None:
+            return task.result()
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it
+        raise cancelled
+
+    async def stop(self) -> None:
+        """End the loop and the thread, and wait for that."""
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
+            self._loop.call_soon_threadsafe(self._ended.set)
+        await asyncio.wait([self._gone])
+        self._thread.join()
+
+
+#: The loop that the experiments of a matrix share.
+_shared: Final[ContextVar[_Thread | None]] = ContextVar("labkit_autojump", default=None)
+
+
+@asynccontextmanager
+async def one_autojump_loop(clock: object) -> AsyncIterator[Clock]:
+    """Let all experiments of the block that have the clock that jumps share one loop; an interrupt cancels the block.
+
+    Args:
+        clock: the name of the clock; nothing is done for the real one.
+
+    Yields:
+        The clock of the loop.
+    """
+    with cancel_on_interrupt():
+        if clock != AUTOJUMP or AutojumpLoop.impossible is not None:
+            yield REAL
+            return
+        if (shared := _shared.get()) is not None:
+            yield shared.clock
+            return
+        check_clock(clock)
+        thread = _Thread(asyncio.get_running_loop())
+        token = _shared.set(thread)
+        try:
+            yield thread.clock
+        finally:
+            _shared.reset(token)
+            await finish(thread.stop)
+
+
+async def on_autojump(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine in a loop whose time jumps, in another thread than the running loop.
+
+    Args:
+        make: makes the coroutine.
+
+    Returns:
+        What it returns. What it raises passes through. A cancel of the caller cancels it, and is raised when it has
+        ended.
+    """
+    with wakeups():
+        async with one_autojump_loop(AUTOJUMP):
+            thread = _shared.get()
+            assert thread is not None
+            return await thread.run(make)
