@@ -774,15 +774,41 @@ class HandlerNotice(Event, frozen=True):
 
 @_kind("handler", "cancelled", "the handler is {text}", shape="break", turning_point=True)
 class HandlerCancelled(Event, frozen=True):
-    """The handler's task is cancelled: ``by`` a function of a ``package``, where these are known."""
+    """The handler's task is cancelled: ``by`` a function of a ``package``, where these are known.
+
+    ``followed`` says that the lab sees where the cancel ends.
+    """
 
     by: str | None
     package: str | None
+    followed: bool | None = None
 
     @property
     def failed(self) -> bool:
         """Whether somebody else than the lab itself cancels it; the lab does so at the end."""
         return self.by != "the lab"
+
+
+@_kind(
+    "handler", "swallowed", "in the handler, {text}", shape="break", failure=True, turning_point=True, predictable=False
+)
+class HandlerSwallowed(Event, frozen=True):
+    """A cancel ends in the handler, which does not pass it on: at a ``line`` of its file or cell, where that is known.
+
+    ``by`` is who had cancelled, and ``whose`` the cancel was: that of a ``limit`` of time, of a ``group`` of tasks, or
+    another. ``then`` tells whether the handler went ``on`` or ``returned``. ``where`` names other code that ended it.
+    """
+
+    line: int | None
+    by: str | None
+    whose: Literal["limit", "group", "other"] = "other"
+    then: Literal["on", "returned"] = "on"
+    where: str | None = None
+
+    @property
+    def label(self) -> str:
+        """That the cancel ends, and the line."""
+        return "cancel ends" + ("" if self.line is None else f", line {self.line}")
 
 
 @_kind("handler", "blocked", "the handler {text}", shape="break", failure=True, turning_point=True, predictable=False)

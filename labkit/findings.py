@@ -30,6 +30,7 @@ from labkit.events import (
     HandlerNotice,
     HandlerSend,
     HandlerStart,
+    HandlerSwallowed,
     LoopException,
     LoopLeaked,
     LoopSoFar,
@@ -41,7 +42,7 @@ from labkit.events import (
 from labkit.reaction import Reaction, react
 from labkit.timeline import Events, Timeline
 
-__all__ = ["Answered", "Findings", "Landmarks", "client_end", "find", "find_cleanup", "library_of"]
+__all__ = ["Answered", "Findings", "Landmarks", "client_end", "find", "find_cleanup", "find_swallowed", "library_of"]
 
 Ending = Literal["returned", "raised", "cancelled", "running", "unknown"]
 Noticed = Literal["yes", "no", "unknown"]
@@ -77,6 +78,9 @@ class Findings:
             time that it did so for 50 ms or longer, times ``LABKIT_TIME_SCALE``.
         blocked_line: the line, in the handler's file or cell, in which it did so for the longest time; None if it did
             not, or if the line is in another file or is not known.
+        swallowed: the lines, in the handler's file or cell, at which a cancel ended that the handler did not pass on:
+            neither by raising it again, nor by ``Task.uncancel()``. None if that is unknown: the server is not the
+            lab's, the recording is an older one, or a cancel ended at a line that is not known.
         struck: whether the fault found a live connection; None where there was no fault, or none was due.
         answered: for a connection that stayed while the fault struck another: whether its client still got answers to
             what it sent after the fault; None for every other connection.
@@ -96,6 +100,7 @@ class Findings:
     client_close_code: int | None
     blocked: float = 0.0
     blocked_line: int | None = None
+    swallowed: tuple[int, ...] | None = ()
     struck: bool | None = None
     answered: Answered | None = None
     reaction: Reaction | None = None
@@ -174,6 +179,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         client_close_code=client.code if isinstance(client, ClientEnded) else None,
         blocked=sum((block.seconds for block in blocks), 0.0),
         blocked_line=None if longest is None else longest.line,
+        swallowed=_swallowed(events, marks),
         struck=True if fault is not None else False if events.first(WireSpared) else None,
         answered=None if marks.elsewhere is None else _answered(events, marks.elsewhere),
         reaction=None if marks.seen else react(events, None if marks.stop is None else marks.stop.at),
@@ -277,6 +283,31 @@ def find_cleanup(events: Events, marks: Landmarks) -> tuple[Cleanup, str]:
         if begun:
             names = f"{', '.join(begun)} in flight" + (f", then {', '.join(later)}" if later else "")
     return worst, f" ({names})"
+
+
+def find_swallowed(events: Events, end: HandlerEnd | None) -> list[HandlerSwallowed]:
+    """Find the cancels that ended in the handler.
+
+    Args:
+        events: the events of the connection, up to the lab's own stop.
+        end: the end of the handler.
+
+    Returns:
+        Where each ended; without those that the handler kept for a while only, and passed on after its cleanup.
+    """
+    found = events.all(HandlerSwallowed)
+    if end is None or end.ending != "cancelled":
+        return found
+    # It ended by a cancel: by one that came later, or else by the one that it had kept.
+    last = max((cancel.at for cancel in events.all(HandlerCancelled)), default=end.at)
+    return [each for each in found if each.at <= last]
+
+
+def _swallowed(events: Events, marks: Landmarks) -> tuple[int, ...] | None:
+    lines = [event.line for event in find_swallowed(events, marks.end)]
+    if not marks.seen or None in lines or not all(cancel.followed for cancel in events.all(HandlerCancelled)):
+        return None
+    return tuple(sorted({line for line in lines if line is not None}))
 
 
 def _closing_began(life: Sequence[ResourceEvent]) -> float:

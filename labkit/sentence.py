@@ -19,11 +19,13 @@ from labkit.events import (
     HandlerCancelled,
     HandlerEnd,
     HandlerStart,
+    HandlerSwallowed,
+    LoopShutdown,
     LoopSoFar,
     LoopStop,
     WireSpared,
 )
-from labkit.findings import Answered, Findings, Landmarks, client_end, find_cleanup, library_of
+from labkit.findings import Answered, Findings, Landmarks, client_end, find_cleanup, find_swallowed, library_of
 from labkit.support.wording import describe_seconds, plain
 from labkit.timeline import Events, Timeline
 
@@ -67,6 +69,7 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     start, fault = marks.start, marks.fault
     if blocks := events.all(HandlerBlocked):
         yield _blocked_clause(blocks, found)
+    yield from _swallowed_clauses(events, marks)
     if marks.end is not None:
         yield "no close code" if found.close_code is None else f"close code {found.close_code}"
     if never_ran := found.lines_never_ran:
@@ -189,6 +192,28 @@ def _blocked_clause(blocks: Sequence[HandlerBlocked], found: Findings) -> str:
     where = "" if found.blocked_line is None else f" (line {found.blocked_line})"
     until = ", until the lab ended it" if blocks[-1].ended else ""
     return f"it blocked the loop{many} for {total}{where}{until}"
+
+
+def _swallowed_clauses(events: Events, marks: Landmarks) -> Iterator[str]:
+    """Where a cancel ended, who had cancelled, and what went wrong because of that; the same only once."""
+    shutdown = events.last(LoopShutdown)
+    waits = isinstance(shutdown, LoopShutdown) and not shutdown.done and marks.end is None
+    yield from dict.fromkeys(_swallowed_clause(event, waits=waits) for event in find_swallowed(events, marks.end))
+
+
+def _swallowed_clause(event: HandlerSwallowed, *, waits: bool) -> str:
+    where = "it" if event.line is None else f"line {event.line}"
+    by = f" by {event.by}" if event.by else ""
+    inside = f", in {event.where}" if event.where else ""
+    if event.whose == "limit":
+        cost = ", so the limit of time had no effect"
+    elif event.then == "returned":
+        cost = ", and it returned"
+    elif event.whose == "group":
+        cost = ", so the task group waits for it"
+    else:
+        cost = ", so the shutdown waits for it" if waits else ", and it went on"
+    return f"{where} swallowed the cancel{by}{inside}{cost}"
 
 
 def _inside(events: Events, stop: LoopStop | LoopSoFar) -> list[str]:

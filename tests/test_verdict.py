@@ -29,6 +29,7 @@ def story(*lines: tuple[Lane, str, dict[str, Any]] | tuple[Lane, str, dict[str, 
 
 ACCOUNT = {"executable": [2, 3, 4, 7], "tool": "sys.monitoring", "why": None, "source": None, "first": 1}
 NOTICE = {"how": "recv()", "exception": None, "code": 1006}
+FOLLOWED = {"by": "somebody (app)", "package": "app", "followed": True}
 CLEANUP = {"resource": "database", "id": 1}
 
 
@@ -652,3 +653,52 @@ def test_a_stranger_is_not_one_of_the_others() -> None:
     verdict = judge(Timeline.of(events))
     assert len(verdict.others) == 1
     assert "A stranger connected too, and the handler was called for it." in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "then", "swallowed", "clause"),
+    [
+        ({}, [], (12,), "line 12 swallowed the cancel by somebody (app), and it went on"),
+        ({"then": "returned"}, [("handler", "end", end())], (12,), "the cancel by somebody (app), and it returned"),
+        ({"whose": "limit"}, [], (12,), "the cancel by somebody (app), so the limit of time had no effect"),
+        ({"whose": "group"}, [], (12,), "the cancel by somebody (app), so the task group waits for it"),
+        (
+            {"where": "close (pool.py:3)"},
+            [],
+            (12,),
+            "the cancel by somebody (app), in close (pool.py:3), and it went on",
+        ),
+        ({"line": None, "by": None}, [], None, "it swallowed the cancel, and it went on"),
+        ({}, [("loop", "shutdown", {"done": False})], (12,), "so the shutdown waits for it"),
+        ({}, [("loop", "shutdown", {"done": False}), ("loop", "shutdown", {"done": True})], (12,), "and it went on"),
+        # A cancel that it has kept is passed on in the end; or another one has come, which ended it.
+        ({}, [("handler", "end", end("cancelled"))], (), ""),
+        ({}, [("handler", "cancelled", FOLLOWED), ("handler", "end", end("cancelled"))], (12,), "and it went on"),
+        ({}, [("handler", "cancelled", {"by": None, "package": None})], None, "line 12 swallowed the cancel"),
+    ],
+)
+def test_a_cancel_that_ended_in_the_handler(
+    more: dict[str, Any], then: list[Any], swallowed: tuple[int, ...] | None, clause: str
+) -> None:
+    """Told with its line, who had cancelled, and what went wrong because of it; unknown where that is unknown."""
+    told = {"line": 12, "by": "somebody (app)", **more}
+    verdict = judge(
+        story(
+            ("handler", "start", START),
+            ("wire", "fault", {"fault": "shutdown"}, "shutdown"),
+            ("handler", "cancelled", FOLLOWED),
+            ("handler", "swallowed", told),
+            *then,
+            ("loop", "stop", {}),
+        )
+    )
+    assert verdict.swallowed == swallowed
+    assert clause in verdict.sentence
+    assert ("swallowed" in verdict.sentence) is bool(clause)
+
+
+def test_a_cancel_that_an_older_recording_did_not_follow() -> None:
+    """Whether it was passed on is unknown; without a cancel, none was swallowed."""
+    cancelled = ("handler", "cancelled", {"by": "x", "package": "y"})
+    assert judge(story(("handler", "start", START), cancelled)).swallowed is None  # type: ignore[arg-type]
+    assert judge(story(("handler", "start", START))).swallowed == ()

@@ -13,6 +13,7 @@ from labkit.events import (
     HandlerNotice,
     HandlerRecv,
     HandlerSend,
+    HandlerSwallowed,
     LibraryCancel,
 )
 from labkit.support.wording import describe_exception, describe_message
@@ -26,6 +27,7 @@ from labkit.watch.limits import Cause
 from labkit.watch.moments import Moment
 from labkit.watch.pings import OwnPings
 from labkit.watch.stand_ins import Entered, StandIns, in_method
+from labkit.watch.swallowed import Cancel, Followed, Swallow, find_line
 
 __all__ = ["Call"]
 
@@ -54,6 +56,7 @@ class Call:
         is_loss: tells which of the exceptions report a lost connection, where their types do not tell it.
         tap: the tap between the library and its transport, if there is one.
         coroutine: the handler's coroutine, once the handler is called.
+        followed: follows each cancel through that coroutine.
         connection: the library's own connection, once there is one.
         task: the library's task in which the handler runs.
         ended: set when the handler has ended.
@@ -75,6 +78,7 @@ class Call:
         self.here = Scope(timeline, "handler", number)
         self.tap: Tap | None = None
         self.coroutine: Any = None
+        self.followed = Followed(None, lambda _: None)
         self.connection: Any = None
         self.task = asyncio.current_task()
         self.ended = asyncio.Event()
@@ -331,7 +335,31 @@ class Call:
         self.limits += canceller is not None and canceller.limit
         by = self._by or (canceller.by if canceller else None)
         package = canceller.package if canceller else None
+        whose = "other" if canceller is None or self._by else canceller.whose
+        self.followed.cancelled(Cancel(by, whose))
         text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
         if by is not None and package == self.package:
             self.here.record(LibraryCancel(by, text="cancels the handler"))
-        self.here.record(HandlerCancelled(by, package, text=text))
+        self.here.record(HandlerCancelled(by, package, followed=True, text=text))
+
+    def follow(self, handler: Any) -> Followed:
+        """Follow each cancel through the handler's coroutine, to record where one ends.
+
+        Args:
+            handler: the function that its author wrote.
+
+        Returns:
+            What follows them.
+        """
+        file = getattr(getattr(handler, "__code__", None), "co_filename", "")
+        self.followed = Followed(self.coroutine, lambda swallow: self._swallowed(swallow, file))
+        return self.followed
+
+    def _swallowed(self, swallow: Swallow, file: str) -> None:
+        if (found := find_line(swallow, file)) is not None:
+            line, where = found
+            place = "an unknown line" if line is None else f"line {line}"
+            by = f" by {swallow.cancel.by}" if swallow.cancel.by else ""
+            text = f"{place} ends the cancel{by}" + (f", in {where}" if where else "")
+            event = HandlerSwallowed(line, swallow.cancel.by, swallow.cancel.whose, swallow.then, where, text=text)
+            self.here.record(event)

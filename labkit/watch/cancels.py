@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from labkit.watch.block import begin_step, end_step
 from labkit.watch.limits import Cause, cause_of_cancel
 from labkit.watch.stack import bounds
+from labkit.watch.swallowed import Followed
 
 __all__ = ["Canceller", "tell_cancels", "tell_cause"]
 
@@ -32,6 +34,11 @@ class Canceller:
     package: str
     limit: bool = False
 
+    @property
+    def whose(self) -> Literal["limit", "group", "other"]:
+        """What the cancel is for."""
+        return "limit" if self.limit else "group" if self.by == _GROUP else "other"
+
     @classmethod
     def at(cls, frame: FrameType) -> Canceller:
         """Name the code of a frame."""
@@ -45,6 +52,9 @@ class Canceller:
 
 #: Modules with limits of a library's client. A handler that is one sets them; the server's library has no part in it.
 _CLIENT_LIMITS = frozenset({"aiohttp.helpers"})
+
+#: What cancels the task in which a task group is, when another of its tasks has failed.
+_GROUP = "TaskGroup._on_task_done (asyncio)"
 
 #: Modules that only pass on a cancel.
 _PASSING_ON = frozenset({"asyncio.tasks", "asyncio.futures", __name__})
@@ -95,6 +105,22 @@ def _canceller(frame: FrameType | None, floor: FrameType | None) -> Canceller | 
             return Canceller.at(frame)
         frame = frame.f_back
     return None
+
+
+@contextmanager
+def _observe_uncancel(task: asyncio.Task[Any], on_uncancel: Callable[[FrameType | None], None]) -> Iterator[None]:
+    """Observe ``task.uncancel()``; what is called gets the frame that calls it."""
+
+    def stand_in() -> int:
+        on_uncancel(sys._getframe(1))  # noqa: SLF001 - as traceback and logging do
+        return type(task).uncancel(task)
+
+    setattr(task, "uncancel", stand_in)  # noqa: B010 - mypy forbids to assign to a method
+    try:
+        yield
+    finally:
+        if task.uncancel is stand_in:
+            delattr(task, "uncancel")
 
 
 @contextmanager
@@ -158,6 +184,7 @@ def tell_cancels(
     on_wait: Callable[[], None] = lambda: None,
     replace: Callable[[BaseException], BaseException] = lambda exception: exception,
     held: Callable[[], asyncio.Future[None] | None] = lambda: None,
+    followed: Followed | None = None,
 ) -> Generator[Any, Any, Any]:
     """Await a coroutine, and report each cancel of its task.
 
@@ -170,14 +197,16 @@ def tell_cancels(
         replace: called with each exception that is about to be raised in the coroutine; what it returns is raised.
         held: asked whenever the coroutine could go on; it goes on when what this returns is done. A cancel reaches it
             before.
+        followed: told of what becomes of each cancel in the coroutine.
 
     Returns:
         What the coroutine returns. What it raises passes through.
     """
     task = asyncio.current_task()
     assert task is not None
-    with _observe_cancel(task, on_cancel):
-        return (yield from _drive(coroutine, given_up, on_wait, replace, held))
+    followed = followed or Followed(coroutine, lambda _: None)
+    with _observe_cancel(task, on_cancel), _observe_uncancel(task, followed.uncancelled), closing(followed):
+        return (yield from _drive(coroutine, given_up, on_wait, replace, held, followed))
 
 
 def run_step(step: Callable[[Any], Any], argument: Any) -> Any:
@@ -215,6 +244,7 @@ def _drive(
     on_wait: Callable[[], None],
     replace: Callable[[BaseException], BaseException],
     held: Callable[[], asyncio.Future[None] | None],
+    followed: Followed,
 ) -> Generator[Any, Any, Any]:
     # `yield from` by hand (PEP 380), so that the lab can act between two steps of the coroutine.
     steps: Any = coroutine.__await__()
@@ -223,13 +253,19 @@ def _drive(
         try:
             awaited = run_step(step, argument)
         except StopIteration as stop:
+            followed.returned()
             return stop.value
+        except BaseException as exception:
+            followed.raised(exception)
+            raise
         finally:
             # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
             argument = None
+        followed.waits()
         on_wait()
         try:
             step, argument = steps.send, (yield from _wait(awaited, held))
+            followed.goes_on()
         except GeneratorExit:
             steps.close()
             raise
@@ -238,3 +274,4 @@ def _drive(
                 steps.close()
                 raise
             step, argument = steps.throw, replace(exception)
+            followed.comes(argument)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from labkit.watch.suspended import frames
 
 __all__ = ["fail_in_group"]
 
@@ -23,7 +24,7 @@ def fail_in_group(coroutine: Any, exception: Exception) -> bool:
     Returns:
         Whether it waits for a group of asyncio.
     """
-    group = next(filter(None, map(_group_that_ends, _frames(coroutine))), None)
+    group = next(filter(None, map(_group_that_ends, frames(coroutine))), None)
     if group is None:
         return False
 
@@ -32,15 +33,6 @@ def fail_in_group(coroutine: Any, exception: Exception) -> bool:
 
     group.create_task(fails())
     return True
-
-
-def _frames(coroutine: Any) -> Iterator[FrameType]:
-    """The frames of a coroutine that waits, the innermost last."""
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
-            yield frame
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
 
 
 def _group_that_ends(frame: FrameType) -> asyncio.TaskGroup | None:

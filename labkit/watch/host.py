@@ -230,6 +230,7 @@ class Host:
                 on_wait=call.suspended,
                 held=call.held,
                 replace=lambda exception: self._raise(call, exception),
+                followed=call.follow(original(self.handler)),
             )
             if call.handled is not None:
                 ending, raised = "raised", call.handled

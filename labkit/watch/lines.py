@@ -21,6 +21,8 @@ from typing import Any
 from labkit.events import HandlerLine, HandlerLines
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.helpers import find_helpers, with_nested
+from labkit.watch.suspended import frames
+from labkit.watch.swallowed import note_line
 from labkit.watch.threads import carry_scope
 
 __all__ = ["executable", "original", "waits_at", "watch"]
@@ -56,12 +58,7 @@ def waits_at(coroutine: Any, handler: Callable[..., Any]) -> int | None:
         The line of the handler's own ``await``, in its file, whatever it awaits there; None if it has not been found.
     """
     code = getattr(original(handler), "__code__", None)
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None and frame.f_code is code:
-            return int(frame.f_lineno)
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return None
+    return next((frame.f_lineno for frame in frames(coroutine) if frame.f_code is code), None)
 
 
 def executable(code: CodeType) -> set[int]:
@@ -139,6 +136,7 @@ _accounts: dict[int, list[_Account]] = {}
 
 
 def _ran(code: CodeType, line: int) -> None:
+    note_line(code, line)
     here = scope.get()
     if here is not None:
         for account in _accounts.get(id(here.timeline), ()):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Origin", "find_line", "find_origin", "line_of", "note_line"]
+__all__ = ["Origin", "find_line", "find_origin", "is_users", "line_of", "note_line"]
 
 #: Where Python and packages are installed.
 _INSTALLED: Final = tuple(
@@ -90,7 +90,7 @@ def find_line(frame: FrameType | None, file: str) -> str | None:
 
 
 def _find_line(frame: FrameType | None, file: str) -> str | None:
-    users = [each for each in _outwards(frame) if _is_users(each.f_code.co_filename)]
+    users = [each for each in _outwards(frame) if is_users(each.f_code.co_filename)]
     for each in users:
         if each.f_code.co_filename == file:
             return f"line {each.f_lineno}"
@@ -110,7 +110,7 @@ def find_origin(frame: FrameType | None, file: str) -> Origin:
     modules: list[str] = []
     objects: list[Any] = []
     for each in _outwards(frame):
-        if _is_users(each.f_code.co_filename):
+        if is_users(each.f_code.co_filename):
             break
         modules.append(_module(each))
         # Everybody keeps the loop, and what belongs to asyncio, such as a lock, refers to it.
@@ -128,8 +128,12 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 @cache
-def _is_users(file: str) -> bool:
-    """Whether a file is the user's own, and not one of Python, of a package, or of the lab."""
+def is_users(file: str) -> bool:
+    """Tell whether a file is the user's own, and not one of Python, of a package, or of the lab.
+
+    Args:
+        file: its name.
+    """
     return not file.startswith((*_INSTALLED, "<frozen")) and (not file.startswith(_LAB) or file.startswith(_HANDLERS))
 
 

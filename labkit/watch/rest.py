@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any, Final
 
 from labkit.timeline import scope
 from labkit.watch import remains
 from labkit.watch.call import Call
 from labkit.watch.stand_ins import Entered, WaitsFor
+from labkit.watch.suspended import frames, shows
 
 __all__ = ["Place", "Standing", "may_run", "tasks_of", "timers_of"]
 
@@ -26,9 +26,6 @@ _TOLD: Final = frozenset({"asyncio.queues", "asyncio.locks", "asyncio.tasks", "a
 #: The functions of ``_TOLD``, and of anyio, that wait for something else.
 _NOT_TOLD: Final = frozenset({"sleep", "to_thread"})
 _ANYIO: Final = ("anyio._backends._asyncio", "TaskGroup.__aexit__")
-
-#: The attributes with which coroutines, generators and asynchronous generators show where they stand (``inspect``).
-_SHOW: Final = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,12 @@ class Standing:
     def place(self) -> Place:
         """Where it stands, through all the functions that it awaits."""
         # Not the instructions: `while` has its condition twice in the bytecode.
-        return tuple((frame.f_code, frame.f_lineno) for frame in _frames(self.coroutine))
+        return tuple((frame.f_code, frame.f_lineno) for frame in frames(self.coroutine))
 
     @property
     def where(self) -> str:
         """How far it has come, as a clause."""
-        frame = next(_frames(self.coroutine), None)
+        frame = next(frames(self.coroutine), None)
         return "a task was busy" if frame is None else f"{frame.f_code.co_name}() was busy at line {frame.f_lineno}"
 
     def is_due_after(self, time: float) -> bool:
@@ -114,14 +111,14 @@ def _is_told(coroutine: Any, awaited: Any) -> bool:
     """Whether a task waits until other code in this process tells it to go on."""
     if isinstance(awaited, asyncio.Task) or type(awaited).__name__ == "_GatheringFuture":
         return True
-    frames = list(_frames(coroutine))
-    if not frames:
+    found = list(frames(coroutine))
+    if not found:
         return False
-    module, code = frames[-1].f_globals.get("__name__"), frames[-1].f_code
+    module, code = found[-1].f_globals.get("__name__"), found[-1].f_code
     if module in _TOLD:
         return code.co_name not in _NOT_TOLD
     # A future of the user's own, such as `await asyncio.Future()`; but not one that a thread will set.
-    own = code.co_filename == frames[0].f_code.co_filename and type(awaited) is asyncio.Future
+    own = code.co_filename == found[0].f_code.co_filename and type(awaited) is asyncio.Future
     return (own and not _is_set_by_thread(awaited)) or (module, code.co_qualname) == _ANYIO
 
 
@@ -178,24 +175,8 @@ def _package_of(callback: Any) -> str:
     return str(module).partition(".")[0]
 
 
-def _frames(awaited: Any) -> Iterator[FrameType]:
-    while awaited is not None:
-        for frame_name, next_name in _SHOW:
-            if isinstance(frame := getattr(awaited, frame_name, None), FrameType):
-                yield frame
-                awaited = getattr(awaited, next_name)
-                break
-        else:
-            # Such as what `async for` awaits: it does not show its generator, but refers to it.
-            awaited = next((each for each in gc.get_referents(awaited) if _shows(each)), None)
-
-
-def _shows(thing: Any) -> bool:
-    return any(isinstance(getattr(thing, name, None), FrameType) for name, _ in _SHOW)
-
-
 def _package(coroutine: Any) -> str:
-    frame = next(_frames(coroutine), None)
+    frame = next(frames(coroutine), None)
     return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
@@ -204,4 +185,4 @@ def _beneath(coroutine: Any, packages: Collection[str]) -> Any:
     inner = coroutine
     while inner is not None and _package(inner) in packages:
         inner = getattr(inner, "cr_await", None)
-    return coroutine if inner is None or not _shows(inner) else inner
+    return coroutine if inner is None or not shows(inner) else inner

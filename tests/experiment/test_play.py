@@ -391,7 +391,7 @@ async def test_a_timeout_of_the_handlers_own_is_not_the_connections_end() -> Non
 
     run = await labkit.play(limited, on="aiohttp", fault="reset")
     [cancelled] = run.timeline.select("handler", "cancelled")
-    assert cancelled.data == {"by": "Timeout._on_timeout (asyncio)", "package": "asyncio"}
+    assert (cancelled.by, cancelled.package) == ("Timeout._on_timeout (asyncio)", "asyncio")
     assert run.timeline.select("handler", "note")
     assert (run.verdict.ending, run.verdict.noticed) == ("returned", "no")
 

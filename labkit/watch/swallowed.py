@@ -1,0 +1,219 @@
+"""Follows a cancel through a handler, and finds out where it ends: who catches it there and does not pass it on.
+
+A cancel of a task is a promise: ``CancelledError`` comes out of it at the end. ``asyncio.timeout``, a task group and a
+shutdown wait for that. Catching it, cleaning up and raising it again keeps the promise, and so does whoever calls
+``Task.uncancel()`` for it, as ``asyncio.timeout`` does for its own. To see the difference takes two looks: whether the
+coroutine still handles the cancel when it waits the next time, and who called ``uncancel()`` during that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Literal, NamedTuple
+
+from labkit.watch.clauses import Ran, find_end, led_by_exception
+from labkit.watch.disconnects import with_origins
+from labkit.watch.origin import is_users
+from labkit.watch.suspended import frames, handled, is_open
+
+__all__ = ["Cancel", "Followed", "Swallow", "find_line", "note_line"]
+
+#: Where a coroutine stood when a cancel came: in each function, from the outside inwards, the line.
+Stood = tuple[tuple[CodeType, int], ...]
+
+
+class Cancel(NamedTuple):
+    """A cancel of a task: who has cancelled it, if that is known; and what the cancel is for."""
+
+    by: str | None
+    whose: Literal["limit", "group", "other"]
+
+
+class Swallow(NamedTuple):
+    """Where a cancel has ended.
+
+    Attributes:
+        cancel: the cancel.
+        stood: where the coroutine stood when it came.
+        code: the function that has caught it; None if it ended in what the coroutine awaits, such as another task.
+        line: the line of that function which ended it; None if that is unknown.
+        then: what the coroutine did next: it went ``on``, or it ``returned``.
+    """
+
+    cancel: Cancel
+    stood: Stood
+    code: CodeType | None
+    line: int | None
+    then: Literal["on", "returned"]
+
+
+@dataclass(eq=False)
+class _Flying:
+    """A cancel that has come to the coroutine, and for which it still owes something.
+
+    Attributes:
+        exception: the exception, which the lab keeps no longer than until the cancel has ended.
+        cancel: the cancel; the last one of several that came together.
+        stood: where the coroutine stood.
+        owed: for how many calls of ``cancel()`` it stands, less those that ``uncancel()`` has taken back.
+        ran: the lines that have run since.
+    """
+
+    exception: BaseException
+    cancel: Cancel
+    stood: Stood
+    owed: int
+    ran: list[Ran] = field(default_factory=list)
+
+    def is_behind(self, exception: BaseException | None) -> bool:
+        return exception is not None and any(each is self.exception for each in with_origins(exception))
+
+
+#: The cancels that are under way in any handler; lines are noted only meanwhile.
+_flying: list[_Flying] = []
+
+
+def note_line(code: CodeType, line: int) -> None:
+    """Note that a line of a handler, or of its helpers, is about to run, as Python tells a tool that watches it.
+
+    Args:
+        code: the function, whose frame is on the stack.
+        line: the line.
+    """
+    if _flying:
+        now = sys.exc_info()[1]
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as traceback and logging do
+        while frame is not None and frame.f_code is not code:
+            frame = frame.f_back
+        led = "no" if frame is None else led_by_exception(frame)
+        for flying in _flying if led != "away" else ():
+            held = led == "to" or now is flying.exception
+            flying.ran.append(Ran(code, line, held, free=not held and not flying.is_behind(now)))
+
+
+class Followed:
+    """The cancels of one task, on their way through its coroutine.
+
+    Args:
+        coroutine: what runs in the task.
+        on_swallow: called when one has ended there.
+    """
+
+    def __init__(self, coroutine: Any, on_swallow: Callable[[Swallow], None]) -> None:
+        self._coroutine = coroutine
+        self._on_swallow = on_swallow
+        self._asked: list[Cancel] = []  # what has not come to the coroutine yet
+        self._mine: list[_Flying] = []
+
+    def cancelled(self, cancel: Cancel) -> None:
+        """Note that somebody cancels the task."""
+        self._asked.append(cancel)
+
+    def uncancelled(self, frame: FrameType | None) -> None:
+        """Note that somebody takes a cancel back.
+
+        Args:
+            frame: the frame that calls ``uncancel()``.
+        """
+        now = sys.exc_info()[1]
+        package = "" if frame is None else str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == "labkit":
+            return  # the lab's own cancel, which the handler never sees
+        # A limit of time takes its cancel back also where it never got it; that is no sign that all is well.
+        by_users = package not in _MACHINERY
+        for flying in reversed(self._mine):
+            if flying.owed and (by_users or flying.is_behind(now)):
+                flying.owed -= 1
+                return
+        if self._asked:
+            self._asked.pop()
+
+    def comes(self, exception: BaseException) -> None:
+        """Note that an exception is about to be raised in the coroutine."""
+        asked, self._asked = self._asked, []
+        if asked and isinstance(exception, asyncio.CancelledError):
+            flying = _Flying(exception, asked[-1], self._stands(), len(asked))
+            self._mine.append(flying)
+            _flying.append(flying)
+
+    def goes_on(self) -> None:
+        """Note that the coroutine goes on with the result of what it awaited."""
+        asked, self._asked = self._asked, []
+        if asked:
+            # What it awaited was cancelled in its place, and has not passed that on.
+            self._on_swallow(Swallow(asked[-1], self._stands(), None, None, "on"))
+
+    def waits(self) -> None:
+        """Note that the coroutine waits for something."""
+        if self._mine and is_open(self._coroutine):
+            alive = list(handled(self._coroutine))
+            for flying in list(self._mine):
+                if not any(map(flying.is_behind, alive)):
+                    self._end(flying, "on")
+
+    def returned(self) -> None:
+        """Note that the coroutine has returned."""
+        for flying in list(self._mine):
+            self._end(flying, "returned")
+
+    def raised(self, exception: BaseException) -> None:
+        """Note that an exception has come out of the coroutine."""
+        for flying in list(self._mine):
+            if isinstance(exception, asyncio.CancelledError) or flying.is_behind(exception):
+                self._forget(flying)
+            else:
+                self._end(flying, "on")  # it went on until this happened
+
+    def close(self) -> None:
+        """Follow no longer."""
+        for flying in list(self._mine):
+            self._forget(flying)
+
+    def _end(self, flying: _Flying, then: Literal["on", "returned"]) -> None:
+        self._forget(flying)
+        # Of the frames through which it came, the outermost is the one that has caught it.
+        frame, at = next(traceback.walk_tb(flying.exception.__traceback__), (None, None))
+        if flying.owed and frame is not None:
+            line = find_end(frame.f_code, at, flying.ran)
+            self._on_swallow(Swallow(flying.cancel, flying.stood, frame.f_code, line, then))
+
+    def _stands(self) -> Stood:
+        return tuple((frame.f_code, frame.f_lineno) for frame in frames(self._coroutine))
+
+    def _forget(self, flying: _Flying) -> None:
+        self._mine.remove(flying)
+        _flying.remove(flying)
+
+
+def find_line(swallow: Swallow, file: str) -> tuple[int | None, str | None] | None:
+    """Find out where in the user's code a cancel has ended.
+
+    Args:
+        swallow: where it has ended.
+        file: the handler's file.
+
+    Returns:
+        The line in the handler's file, or None where it is not known; and what ended the cancel, in words, if that is
+        other code. Nothing, if a library ended it.
+    """
+    code = swallow.code
+    if code is not None and code.co_filename == file:
+        return swallow.line, None
+    own = [n for n, (each, _) in enumerate(swallow.stood) if each.co_filename == file]
+    line = swallow.stood[own[-1]][1] if own else None
+    if code is None:
+        return line, "the task that it awaited"
+    if not is_users(code.co_filename):
+        return None
+    where = Path(code.co_filename).name + ("" if swallow.line is None else f":{swallow.line}")
+    return line, f"{code.co_qualname.replace('.<locals>', '')} ({where})"
+
+
+#: Packages that take back the cancels that are their own.
+_MACHINERY = frozenset({"asyncio", "anyio", "async_timeout", "aiohttp"})
