@@ -75,8 +75,8 @@ class Aiohttp(Stack):
             ) from error
         if not _is_application(app):
             raise BadHandler(
-                f"{maker} gave {app!r}; a handler takes one argument, the request,"
-                " and a function without arguments makes a web.Application"
+                f"{maker} gave {app!r}, and a function without arguments is to make a web.Application; if it is to be a"
+                f" handler, write it as: async def {name_of(target)}(request)"
             )
         return await _find(app, path, maker)
 

@@ -36,7 +36,7 @@ async def test_websockets_waits_for_a_busy_handler() -> None:
     """The client is told at once; the handler goes on, and the shutdown with it."""
     run = await labkit.play(busy, on="websockets", fault="shutdown", patience=0.3)
     assert (run.verdict.ending, run.verdict.noticed) == ("running", "no")
-    assert [event.data["done"] for event in run.timeline.select("loop", "shutdown")] == [False]
+    assert [event.data["done"] for event in run.timeline.until_stop().select("loop", "shutdown")] == [False]
     assert [event.text for event in run.timeline.select("client", "close-received")] == ["Close 1001"]
 
 
