@@ -112,7 +112,7 @@ async def test_an_exception_that_nobody_retrieves_is_a_complaint() -> None:
             pass
         return ws
 
-    runs = await asyncio.gather(*(labkit.play(forgets_sender, on="aiohttp", fault="reset") for _ in range(20)))
+    runs = await asyncio.gather(*(labkit.play(forgets_sender, on="aiohttp", fault="reset") for _ in range(8)))
     complaint = "aiohttp.client_exceptions.ClientConnectionResetError: Cannot write to closing transport"
     assert {(run.verdict.leaked, run.verdict.complaints) for run in runs} == {
         ((), (f"Task exception was never retrieved: {complaint}",))
