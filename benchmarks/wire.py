@@ -37,8 +37,10 @@ from labkit.support.clock import scaled
 from labkit.timeline import Timeline
 from labkit.wire import Relay
 
-#: The least that the wire must keep of the direct rate.
-GOAL = 0.70
+#: The least that the wire must keep of the rate of a relay with the parser of websockets; and the most KiB that it
+#: may keep of a finished connection.
+GOAL = 0.95
+KEPT = 2
 
 HAPROXY = """\
 defaults
@@ -211,7 +213,8 @@ async def finished_links(count: int = 500) -> float:
                     async with connect(wire.url, compression=None) as websocket:
                         await websocket.send("hello")
                         await websocket.recv()
-                await asyncio.gather(*(link.closed() for link in wire.links))
+                for link in wire.links:
+                    await link.closed()
                 gc.collect()
 
             await connections(50)
@@ -226,8 +229,8 @@ async def finished_links(count: int = 500) -> float:
 def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds, of which the median counts (default: 9)")
-    parser.add_argument("--trips", type=int, default=5000, help="round trips in a round (default: 5000)")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds, of which the median counts (default: 25)")
+    parser.add_argument("--trips", type=int, default=1000, help="round trips in a round (default: 1000)")
     options: Any = parser.parse_args(argv)
 
     rates = asyncio.run(compare(options.rounds, options.trips))
@@ -241,9 +244,10 @@ def main(argv: list[str] | None = None) -> None:
     for name, median in medians.items():
         print(f"{name:<18}{median:>10,.0f}{ratios[name]:>12.2f}")
     wire, bare, parsing = (ratios[name] for name in ("labkit.Wire", "bare relay", "  that parses"))
-    print(f"The wire: {wire:.2f} of direct (goal {GOAL:.2f}: {'met' if wire >= GOAL else 'missed'}),", end=" ")
-    print(f"{wire / bare:.2f} of what any relay in the same loop leaves, {wire / parsing:.2f} of one with the parser.")
-    print(f"A finished link keeps {asyncio.run(finished_links()):.1f} KiB (goal 2).")
+    met = "met" if wire / parsing >= GOAL else "missed"
+    print(f"The wire: {wire:.2f} of direct, {wire / bare:.2f} of what any relay in the same loop leaves,", end=" ")
+    print(f"{wire / parsing:.2f} of one with the parser (goal {GOAL:.2f}: {met}).")
+    print(f"A finished link keeps {asyncio.run(finished_links()):.1f} KiB (goal {KEPT}).")
 
 
 if __name__ == "__main__":

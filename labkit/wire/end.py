@@ -28,8 +28,14 @@ _LINGER_0: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 #: The size of the receive buffer of a socket that will not be read, in bytes.
 _SMALL_BUFFER: Final = 4096
 
+#: The buffer of every closed connection.
+_NO_BUFFER: Final = bytearray()
+
 #: Why a client is not read from at first.
 NOT_CONNECTED: Final = "the server is not connected"
+
+_AT_FIRST: Final = frozenset({NOT_CONNECTED})
+_NO_PAUSES: Final[frozenset[str]] = frozenset()
 
 
 class Owner(Protocol):
@@ -99,7 +105,7 @@ class End(asyncio.BufferedProtocol):
         self._eof = False
         self._how = "RST"
         self._was_full = False
-        self._pauses: frozenset[str] = frozenset({NOT_CONNECTED} if side == "client" else ())
+        self._pauses: frozenset[str] = _AT_FIRST if side == "client" else _NO_PAUSES
         self._early = b""  # what came in spite of a pause
         self._buffer = bytearray(CHUNK)
 
@@ -263,7 +269,8 @@ class End(asyncio.BufferedProtocol):
 
     def retire(self) -> None:
         """Release what a closed connection does not need, since a wire keeps all its links and may have thousands."""
-        self._buffer = bytearray()
+        self._buffer = _NO_BUFFER
+        self._pauses = _NO_PAUSES
         self.transport = None
         self.decoder = RETIRED
         self.gate = Gate(self)

@@ -6,14 +6,19 @@ raises, whatever the bytes are. When it cannot follow, it says so once and stops
 
 from __future__ import annotations
 
-import codecs
 import contextlib
+from codecs import utf_8_decode
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 from websockets.exceptions import ProtocolError
 from websockets.extensions import Extension
-from websockets.frames import Close, Frame, Opcode
+from websockets.frames import (  # type: ignore[attr-defined] # apply_mask: that of C, where there is one
+    Close,
+    Frame,
+    Opcode,
+    apply_mask,
+)
 from websockets.streams import StreamReader
 
 from labkit.events import Side, WireFrame, WireHandshake, WireOpaque
@@ -30,6 +35,9 @@ HEAD: Final = 256
 
 #: How many characters of a payload are shown.
 SHOWN: Final = 40
+
+#: The first byte of a message in one frame without extensions: FIN and TEXT, FIN and BINARY.
+_WHOLE: Final = frozenset({0x81, 0x82})
 
 _NAMES: Final = {int(opcode): opcode.name for opcode in Opcode}
 _HANDSHAKE: Final = -1
@@ -129,7 +137,9 @@ class Decoder:
         reader, source, link, emit = self._reader, self.source, self.link, self._emit
         buffer, parse, read, read_long = reader.buffer, Frame.parse, reader.read_exact, self._read
         by_client = source == "client"
+        unmasked, head = (0x80, 6) if by_client else (0, 2)  # a client masks every frame, a server none (RFC 6455 §5.1)
         compressed = False
+        payload: bytes | bytearray
         yield
         try:
             if self._why_opaque is not None:
@@ -149,49 +159,27 @@ class Decoder:
                 self.opcode = opcode = first & 0x0F
                 if self.on_frame is not None:
                     self.on_frame(opcode, len(buffer))
+                if first in _WHOLE and 0 <= (length := second - unmasked) <= 125 and len(buffer) >= head + length:
+                    # A short message in one frame, as most are. The parser would take several times as long.
+                    payload = buffer[head : head + length]
+                    if by_client:
+                        payload = apply_mask(payload, buffer[2:6])
+                    del buffer[: head + length]
+                    compressed = False
+                    name, shown = _NAMES[opcode], _shown(payload, opcode, True)
+                    text = f"{name} {shown}"
+                    emit(WireFrame(link, source, name, length, True, shown, injected=self.injected, text=text))
+                    continue
                 masked, rsv1 = second > 0x7F, first & 0x40
                 frame = yield from parse(
                     read if second & 0x7F < 126 else read_long,
                     mask=masked,
                     extensions=_COMPRESSED if rsv1 else _NO_EXTENSION,
                 )
-
-                payload, name = frame.data, _NAMES[opcode]
-                length = self._length or len(payload)
                 if 0 < opcode < 3:
                     compressed = rsv1 != 0  # RSV1 of the first fragment holds for its continuations (RFC 7692 §6)
-                shown = code = reason = malformed = None
-                if opcode == 8:
-                    code, reason, malformed = _parse_close(payload)
-                    text = _close_text(payload, code, malformed)
-                elif opcode > 8:
-                    shown, text = _shown(payload, 2, True), f"{name} {_bytes(length)}"
-                elif compressed:
-                    text = f"{name} {_bytes(length)} compressed"
-                else:
-                    shown = _shown(payload, opcode, frame.fin and not self._length)
-                    text = f"{name} {shown}"
+                emit(self._event_of(frame, opcode, masked=masked, compressed=compressed and opcode < 3))
                 self._length = 0
-                wrong = masked is not by_client  # a client masks every frame, a server none (RFC 6455 §5.1)
-                if wrong:
-                    text += " unmasked" if by_client else " masked"
-                event = WireFrame(
-                    link,
-                    source,
-                    name,
-                    length,
-                    frame.fin,
-                    shown,
-                    compressed and opcode < 3,
-                    code,
-                    reason,
-                    malformed,
-                    masked=wrong and masked,
-                    unmasked=wrong and not masked,
-                    injected=self.injected,
-                    text=text,
-                )
-                emit(event)
         except EOFError:
             if self.opcode != _HANDSHAKE:
                 self._opaque("the connection ends inside a frame")
@@ -199,6 +187,40 @@ class Decoder:
                 self._opaque("the connection ends inside the handshake")
         except Exception as exc:  # the relay must go on, whatever the bytes are
             self._opaque(str(exc) or type(exc).__name__)
+
+    def _event_of(self, frame: Frame, opcode: int, *, masked: bool, compressed: bool) -> WireFrame:
+        payload: Any = frame.data
+        name, length = _NAMES[opcode], self._length or len(payload)
+        shown = code = reason = malformed = None
+        if opcode == 8:
+            code, reason, malformed = _parse_close(payload)
+            text = _close_text(payload, code, malformed)
+        elif opcode > 8:
+            shown, text = _shown(payload, 2, True), f"{name} {_bytes(length)}"
+        elif compressed:
+            text = f"{name} {_bytes(length)} compressed"
+        else:
+            shown = _shown(payload, opcode, frame.fin and not self._length)
+            text = f"{name} {shown}"
+        wrong = masked is (self.source == "server")
+        if wrong:
+            text += " masked" if masked else " unmasked"
+        return WireFrame(
+            self.link,
+            self.source,
+            name,
+            length,
+            frame.fin,
+            shown,
+            compressed,
+            code,
+            reason,
+            malformed,
+            masked=wrong and masked,
+            unmasked=wrong and not masked,
+            injected=self.injected,
+            text=text,
+        )
 
     def _opaque(self, why: str) -> None:
         self._emit(WireOpaque(self.link, self.source, why, self.injected, text=f"cannot decode: {why}"))
@@ -288,7 +310,7 @@ def _shown(payload: Any, opcode: int, whole: bool) -> str:
     body: Any = payload
     try:
         # A continuation may be either, and may start or end inside a character.
-        body = bytes(payload) if opcode == 2 else codecs.utf_8_decode(payload, "strict", whole and opcode == 1)[0]
+        body = bytes(payload) if opcode == 2 else utf_8_decode(payload, "strict", whole and opcode == 1)[0]
     except UnicodeDecodeError:
         body = bytes(payload)
     if len(body) <= SHOWN:

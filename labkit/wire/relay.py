@@ -64,6 +64,7 @@ class Relay(Breaker):
         self.timeline = Timeline() if timeline is None else timeline
         self._links: list[Link] = []
         self._upstream = split_url(server_url)
+        self._to_server = partial(connect, host=str(self._upstream.hostname), port=self._upstream.port or 0)
         self._listener: asyncio.Server | None = None
         self._on_request: Callable[[Link], bool] | None = None
 
@@ -122,12 +123,13 @@ class Relay(Breaker):
             await link.closed()
 
     def _accept(self) -> End:
-        assert self._upstream.hostname is not None
-        assert self._upstream.port is not None
-        to_server = partial(connect, host=self._upstream.hostname, port=self._upstream.port)
         opaque = "TLS" if self._upstream.scheme in ("wss", "https") else None
         link = Link(
-            self.timeline.next_number("wire"), self.timeline, to_server, opaque=opaque, on_request=self._on_request
+            self.timeline.next_number("wire"),
+            self.timeline,
+            self._to_server,
+            opaque=opaque,
+            on_request=self._on_request,
         )
         self.links.append(link)
         return link.client

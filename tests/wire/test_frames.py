@@ -381,7 +381,7 @@ def test_a_parser_that_breaks_is_opaque(problem: Exception, why: str, monkeypatc
         raise problem
 
     monkeypatch.setattr(Frame, "parse", broken)
-    assert [data["why"] for _, _, data in decoded(b"\x81\x00")] == [why]
+    assert [data["why"] for _, _, data in decoded(b"\x89\x00")] == [why]
 
 
 # Any bytes, cut anywhere
