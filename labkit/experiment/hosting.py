@@ -197,8 +197,13 @@ async def _let_end(server: Server, limit: float) -> None:
     over = [event for event in timeline if why_over(event) is not None or _ends_a_connection(event)]
     waited_for = running & Connections(timeline).served_of(over)
 
+    ended: set[int | None] = set()
+
     def are_over(event: Event) -> bool:
-        return isinstance(event, HandlerEnd) and not waited_for & server.running
+        if not isinstance(event, HandlerEnd):
+            return False
+        ended.add(event.served)
+        return waited_for <= ended and not waited_for & server.running
 
     if waited_for & server.running:
         await timeline.until(are_over, limit, start=start)

@@ -7,13 +7,14 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from labkit.errors import BadHandler
 from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
 from labkit.support.wording import describe_exception
 from labkit.timeline import APPLICATION, Scope, scope
+from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.host import Host, may_be_awaited, name_of
 
@@ -33,6 +34,26 @@ _ANY_NUMBER = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR
 
 #: Seconds that the library may take to stop; after that the lab no longer waits.
 _STOP = 2.0
+
+
+#: Which values of its properties tell that a connection is over.
+_OF_RESPONSE: Final[Mapping[str, IsOver]] = {
+    "closed": lambda closed: closed is True,
+    "close_code": lambda code: code is not None,
+    "exception": lambda exception: exception is not None,
+    "_closed": lambda closed: closed is True,
+    "_closing": lambda closing: closing is True,
+}
+
+#: The same of a request and its protocol: after TCP is gone, aiohttp has no transport any more.
+_OF_PROTOCOL: Final[Mapping[str, IsOver]] = {
+    "transport": lambda transport: transport is None,
+    "connected": lambda connected: connected is False,
+}
+
+
+def _protocol_of(request: Any) -> Any:
+    return request._protocol  # noqa: SLF001 - a public property is what handlers are watched for
 
 
 class Aiohttp(Stack):
@@ -263,17 +284,7 @@ async def _observe(request: web.Request, response: web.StreamResponse) -> None:
     for name in ("pong", "drain"):
         stand_ins.observe(name)
     stand_ins.observe("close", on_call=call.closing, before=call.before_close, parameters=("code", "message"))
-    call.observe_properties(
-        response,
-        {
-            "closed": lambda closed: closed is True,
-            "close_code": lambda code: code is not None,
-            "exception": lambda exception: exception is not None,
-            "_closed": lambda closed: closed is True,
-            "_closing": lambda closing: closing is True,
-        },
-    )
-    # After TCP is gone, aiohttp has no transport any more. A copy of the request has the same protocol.
-    gone = {"transport": lambda transport: transport is None, "connected": lambda connected: connected is False}
-    call.observe_properties(request.protocol, gone)
-    call.observe_properties(request, gone, lambda request: request._protocol)  # noqa: SLF001
+    call.observe_properties(response, _OF_RESPONSE)
+    call.observe_properties(request.protocol, _OF_PROTOCOL)
+    # A copy of the request has the same protocol.
+    call.observe_properties(request, _OF_PROTOCOL, _protocol_of)

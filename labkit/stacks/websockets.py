@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from labkit.stacks.stack import RunningServer, Stack
 from labkit.support.clock import scaled
+from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.host import Host
 from labkit.watch.stand_ins import by_the_library, observe_items
@@ -25,6 +26,16 @@ _STOP = 1.0
 
 #: Keyword arguments of `loop.create_server` that `serve` passes on.
 _CREATE_SERVER = {"backlog", "ssl", "reuse_address", "reuse_port", "ssl_handshake_timeout", "ssl_shutdown_timeout"}
+
+
+#: Which values of its properties tell that a connection is over.
+_OF_PROTOCOL: Final[Mapping[str, IsOver]] = {
+    "state": lambda state: state.name in {"CLOSING", "CLOSED"},
+    "close_code": lambda code: code is not None,
+    "close_reason": lambda reason: reason is not None,
+    "close_exc": lambda _: True,  # asked too early, it raises AssertionError
+}
+_OF_CONNECTION: Final[Mapping[str, IsOver]] = {**_OF_PROTOCOL, "connection_lost_waiter": lambda waiter: waiter.done()}
 
 
 class Websockets(Stack):
@@ -114,12 +125,6 @@ def _observe(call: Call, websocket: ServerConnection) -> None:
     stand_ins.observe("ping", on_return=observes_pong)
     stand_ins.observe("pong")
     stand_ins.observe("close", on_call=call.closing, before=call.before_close, parameters=("code", "reason"))
-    tells = {
-        "state": lambda state: state.name in {"CLOSING", "CLOSED"},
-        "close_code": lambda code: code is not None,
-        "close_reason": lambda reason: reason is not None,
-        "close_exc": lambda _: True,  # asked too early, it raises AssertionError
-    }
-    call.observe_properties(websocket, {**tells, "connection_lost_waiter": lambda waiter: waiter.done()})
-    call.observe_properties(websocket.protocol, tells)
+    call.observe_properties(websocket, _OF_CONNECTION)
+    call.observe_properties(websocket.protocol, _OF_PROTOCOL)
     stand_ins.observe("wait_closed", on_return=lambda _: call.record_notice("wait_closed() returned"), waits_for="end")

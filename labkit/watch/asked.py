@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MemberDescriptorType
@@ -63,20 +64,44 @@ def observe_properties(
     Returns:
         Call it to end the observation.
     """
-    known_by = identity(target)
-    undo = [
-        replace(_owner(target, name), name, partial(_observed, name, is_over, frozenset(libraries), identity))
-        for name, is_over in tests.items()
-        if hasattr(type(target), name) or name in _own(target)
-    ]
-    _told[id(known_by)] = told
+    kind, own = type(target), _own(target)
+    names = tuple(name for name in tests if hasattr(kind, name) or name in own)
+    known_by = id(identity(target))
+    with _lock:
+        group = _groups.get((kind, names))
+        if group is None:
+            group = _groups[kind, names] = _Group()
+            for name in names:
+                make = partial(_observed, name, tests[name], frozenset(libraries), identity)
+                group.undo.append(replace(_owner(target, name), name, make))
+        group.count += 1
+    _told[known_by] = told
+    return partial(_release, known_by, kind, names)
 
-    def release() -> None:
-        _told.pop(id(known_by), None)
-        for leave in undo:
+
+class _Group:
+    """What is replaced for the observed objects of one class."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.undo: list[Callable[[], None]] = []
+
+
+#: By the class, and the names of what is observed.
+_groups: Final[dict[tuple[type, tuple[str, ...]], _Group]] = {}
+_lock: Final = threading.Lock()  # a server may run in a thread of its own
+
+
+def _release(known_by: int, kind: type, names: tuple[str, ...]) -> None:
+    _told.pop(known_by, None)
+    with _lock:
+        group = _groups[kind, names]
+        group.count -= 1
+        if group.count:
+            return
+        del _groups[kind, names]
+        for leave in group.undo:
             leave()
-
-    return release
 
 
 def _own(target: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from labkit.events import (
     HandlerSwallowed,
     LibraryCancel,
 )
+from labkit.support.flag import Flag
 from labkit.support.wording import describe_exception, describe_message
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.asked import IsOver, observe_properties
@@ -81,9 +82,9 @@ class Call:
         self.followed = Followed(None, lambda _: None)
         self.connection: Any = None
         self.task = asyncio.current_task()
-        self.ended = asyncio.Event()
+        self.ended = Flag()
         self.error: Exception | None = None
-        self.waits = asyncio.Event()
+        self.waits = Flag()
         self._thrown: Exception | None = None
         self.given_up = False
         self.notified = False

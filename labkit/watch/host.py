@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 from types import CodeType, MappingProxyType
 from typing import Any, Literal, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from labkit.errors import BadHandler
 from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
@@ -28,7 +28,8 @@ from labkit.watch.library import Tap, TappedTransport
 from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
-from labkit.watch.outlived import Outlived, end_all
+from labkit.watch.outlived import Outlived, Tasks, end_all
+from labkit.watch.remains import steps
 
 __all__ = ["Handler", "Host", "check_handler", "may_be_awaited", "name_of"]
 
@@ -174,7 +175,7 @@ class Host:
         self._package, self._also = library.partition(" ")[0], also
         packages = {self._package, *also}
         self._outlived = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
-        self._taps: WeakSet[Tap] = WeakSet()
+        self._taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
         self._hosting_task = asyncio.current_task()
         self._stopped = False
         self._kept: Collection[int] | None = None  # the connections that stay, once the others have been dropped
@@ -275,7 +276,7 @@ class Host:
             call.here.record(end)
             self.calls.remove(call)
             if len(self.calls) < _FEW:
-                self._outlived[call.number].handler_ended()
+                self._outlived[call.number].handler_ended(Tasks(self.timeline))
             call.waits.set()
             call.ended.set()
             del raised  # its traceback holds this frame: together they would wait for the garbage collector
@@ -290,7 +291,7 @@ class Host:
             The protocol to give in its place.
         """
         tap = Tap(cast(asyncio.Protocol, protocol), self.timeline, self._next_number())
-        self._taps.add(tap)
+        self._taps[tap.number] = tap
         if self._kept is not None and tap.number not in self._kept:
             tap.abort()
         return tap
@@ -310,7 +311,7 @@ class Host:
         Args:
             only: the numbers of the connections; all, if None.
         """
-        for tap in list(self._taps):
+        for tap in list(self._taps.values()):
             if only is None or tap.number in only:
                 tap.narrow()
 
@@ -321,7 +322,7 @@ class Host:
             keep: the numbers of those that stay.
         """
         self._kept = keep
-        for tap in list(self._taps):
+        for tap in list(self._taps.values()):
             if tap.number not in keep:
                 tap.abort()
 
@@ -372,8 +373,9 @@ class Host:
         Args:
             only: the numbers of the handlers' connections.
         """
+        tasks = Tasks(self.timeline)
         for number in (*only, None):
-            self._outlived[number].alive()
+            self._outlived[number].alive(tasks)
 
     async def outlived(self, limit: float, only: Collection[int] | None = None) -> None:
         """Wait until nothing is left of what handlers have started that have ended.
@@ -385,9 +387,10 @@ class Host:
         left = self._left(only)
         ends = asyncio.get_running_loop().time() + limit
         start = len(self.timeline.recorded())
+        tasks = Tasks(self.timeline)
         for each in left:
-            each.collect()
-        while [each for each in left if each.waited_for()] and (rest := ends - asyncio.get_running_loop().time()) > 0:
+            each.collect(tasks)
+        while self._waits_for(left) and (rest := ends - asyncio.get_running_loop().time()) > 0:
             # Not all tell their end: somebody has to look whether a file is closed.
             if (clock := self.timeline.clock) is not REAL:
                 await asyncio.wait([clock.rest()], timeout=rest)
@@ -401,8 +404,16 @@ class Host:
         Args:
             only: the numbers of the handlers' connections; all, if None.
         """
-        for each in self._left(only):
-            await each.tell()
+        left, tasks = self._left(only), Tasks(self.timeline)
+        for each in left:
+            each.alive(tasks)
+        await steps()  # a task that a timer has just started may be about to end
+        for each in left:
+            each.tell()
+
+    def _waits_for(self, left: list[Outlived]) -> bool:
+        tasks = Tasks(self.timeline)
+        return bool([each for each in left if each.waited_for(tasks)])
 
     def _left(self, only: Collection[int] | None) -> list[Outlived]:
         """What handlers have left that have ended; and what no handler has started, if none of them runs."""
@@ -417,9 +428,10 @@ class Host:
 
     def _held(self, number: int | None) -> str:
         """What the library still holds of a connection, though nothing of it runs any more."""
-        tap = next((each for each in list(self._taps) if each.number == number), None)
-        busy = any(each == number and not task.done() for task, each in list(self._tasks.items()))
-        if tap is None or busy or not tap.unsent:
+        tap = None if number is None else self._taps.get(number)
+        if tap is None or not tap.unsent:
+            return ""
+        if any(each == number and not task.done() for task, each in list(self._tasks.items())):
             return ""
         return "the connection's socket, with data that the client does not read"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, Final
@@ -12,13 +12,36 @@ from typing import Any, Final
 from labkit.events import LoopEnded, LoopException, LoopLeaked
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
-from labkit.watch.remains import describe_task, name_task, steps, tasks_of, where
+from labkit.watch.remains import describe_task, name_task, tasks_of, where
 from labkit.watch.started import Key, Started, starts_of
 
-__all__ = ["Outlived", "end_all"]
+__all__ = ["Outlived", "Tasks", "end_all"]
 
 #: The module of the methods that stand in for those of a connection.
 _STAND_INS: Final = "labkit.watch.stand_ins"
+
+
+class Tasks:
+    """The unfinished tasks of an experiment at one moment, by the connection whose handler has started them.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._by_number: defaultdict[int | None, list[asyncio.Task[Any]]] = defaultdict(list)
+        for task in tasks_of(timeline):
+            here = where(task, timeline)
+            if here.lane != APPLICATION:  # which ends its own when it is cleaned up
+                self._by_number[here.number].append(task)
+
+    def of(self, number: int | None) -> list[asyncio.Task[Any]]:
+        """List those of one connection.
+
+        Args:
+            number: its number on the server's side; None for those that no handler has started.
+        """
+        return self._by_number.get(number, [])
 
 
 class Outlived:
@@ -47,33 +70,35 @@ class Outlived:
         """Note an exception that is raised in a handler, from something that it awaits."""
         self._delivered.add(id(exception))  # the tasks below keep their exceptions, so each id stays one exception's
 
-    def handler_ended(self) -> None:
+    def handler_ended(self, tasks: Tasks) -> None:
         """Note that a handler has ended, and look at once: what it leaves may end in the next turns of the loop."""
         self._ended = True
-        self.alive()
+        self.alive(tasks)
         # Of several that fail in one turn of the loop, chance decides whose exception comes first: take the first task.
         failed = [task for task in self._gathered if task.done() and not task.cancelled() and task.exception()]
         for task in sorted(failed, key=_number)[:1]:
             self._delivered = {id(task.exception())}
 
-    def collect(self) -> None:
+    def collect(self, tasks: Tasks) -> None:
         """Have Python collect what nobody refers to any more, if something is still there: that is not left."""
-        if self.alive():
+        if self.alive(tasks):
             token = scope.set(Scope(self._timeline, "handler", self._number))  # some of it may complain
             gc.collect(1)
             scope.reset(token)
 
-    def waited_for(self) -> bool:
+    def waited_for(self, tasks: Tasks) -> bool:
         """Tell whether something is still alive; from now on, the timeline has an event when a task of it ends."""
         self._ended = True
-        return self.alive()
+        return self.alive(tasks)
 
-    def alive(self) -> bool:
-        """Tell whether something is still alive; the timeline has an event when a task of it ends."""
-        for task in tasks_of(self._timeline):
-            here = where(task, self._timeline)
-            mine = here.number == self._number and here.lane != APPLICATION  # which ends its own when it is cleaned up
-            if mine and task not in self._tasks and not self._is_librarys(task):
+    def alive(self, tasks: Tasks) -> bool:
+        """Tell whether something is still alive; the timeline has an event when a task of it ends.
+
+        Args:
+            tasks: the experiment's tasks that run now.
+        """
+        for task in tasks.of(self._number):
+            if task not in self._tasks and not self._is_librarys(task):
                 self._tasks.append(task)
                 task.add_done_callback(self._task_ended)
                 if _is_gathered(task):
@@ -84,10 +109,8 @@ class Outlived:
                 each.wait()
         return bool(others) or any(not task.done() for task in self._tasks) or bool(self._held())
 
-    async def tell(self) -> None:
+    def tell(self) -> None:
         """Record what is still alive, and the tasks that have failed; then forget the tasks."""
-        self.alive()
-        await steps()  # a task that a timer has just started may be about to end
         for task in self._tasks:
             name, text = describe_task(task), name_task(task)
             if not task.done():

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, Literal, NamedTuple
 
 from labkit.watch.cancels import tell_cause
@@ -36,6 +37,9 @@ OnNotice = Callable[[str, BaseException], None]
 #: After so many notices, each further call waits so many seconds. A library may raise without a turn of the loop; a
 #: handler that then calls it again and again would block the loop.
 _MANY_NOTICES, _PAUSE = 1000, 0.01
+
+#: The methods of the classes of connections, for which functions are kept.
+_MANY_METHODS = 256
 
 _NOTHING = nullcontext()
 
@@ -75,6 +79,11 @@ class StandIns:
 
     Attributes:
         entered: the calls of methods by the handler that have not returned yet.
+        by_library: says whether the running task belongs to the library.
+        take_error: called when a cancel leaves a method.
+        task: the handler's own task.
+        on_given_up: called when a limit of time or a cancel ends a method.
+        notices: how many times a method has reported that the connection is lost.
     """
 
     def __init__(
@@ -91,12 +100,12 @@ class StandIns:
         self._connection = connection
         self._loss_type = loss_type
         self._on_notice = on_notice
-        self._by_library = by_library
-        self._take_error = take_error
-        self._task = task
-        self._on_given_up = on_given_up
+        self.by_library = by_library
+        self.take_error = take_error
+        self.task = task
+        self.on_given_up = on_given_up
         self._names: list[str] = []
-        self._notices = 0
+        self.notices = 0
 
     def observe(
         self,
@@ -125,26 +134,8 @@ class StandIns:
         method = getattr(self._connection, name, None)
         if method is None:
             return
-        signature = inspect.signature(method)
-
-        @functools.wraps(method)
-        async def stand_in(*args: Any, **kwargs: Any) -> Any:
-            if _in_method.get() or self._by_library():  # the library calls its own method, not the handler
-                return await method(*args, **kwargs)
-            if self._notices > _MANY_NOTICES:
-                await asyncio.sleep(_PAUSE)
-            if before is not None:
-                await before()
-            if on_call is not None:
-                args, kwargs = _announce(signature, parameters, on_call, args, kwargs)
-            told = tells_cause or asyncio.current_task() is not self._task
-            why = tell_cause(partial(self._on_given_up, name)) if told else _NOTHING
-            with self._watch(name, waits_for), why:
-                result = await method(*args, **kwargs)
-                other = None if on_return is None else on_return(result)
-            return result if other is None else other
-
-        self._put(name, stand_in)
+        observed = _Observed(self, name, method, on_call, on_return, before, tells_cause, parameters, waits_for)
+        self._put(name, observed.stand_in())
 
     def observe_stream(self, name: str, on_item: Callable[[Any], None]) -> None:
         """Observe a method that is an asynchronous generator of what the client sends, if this version has it.
@@ -162,7 +153,7 @@ class StandIns:
             items = method(*args, **kwargs)
             try:
                 while True:
-                    with self._watch(name, "message"):
+                    with _Inside(self, name, "message"):
                         try:
                             item = await anext(items)
                         except StopAsyncIteration:
@@ -191,27 +182,128 @@ class StandIns:
             exception: the exception; None if the handler asked for one, and there is none.
         """
         if isinstance(exception, self._loss_type):
-            self._notices += 1
+            self.notices += 1
             self._on_notice(name, exception)
 
-    @contextmanager
-    def _watch(self, name: str, waits_for: WaitsFor | None) -> Iterator[None]:
-        token = _in_method.set(name)
-        entered = Entered(name, asyncio.current_task(), waits_for)
-        self.entered.append(entered)
+
+class _Observed:
+    """A method of one connection that is observed; the arguments are those of ``StandIns.observe``.
+
+    There are eight of them for each connection of a server, so it keeps as little as it can.
+    """
+
+    __slots__ = (
+        "before",
+        "method",
+        "name",
+        "of",
+        "on_call",
+        "on_return",
+        "parameters",
+        "tells_cause",
+        "waits_for",
+    )
+
+    def __init__(
+        self,
+        of: StandIns,
+        name: str,
+        method: Callable[..., Any],
+        on_call: OnCall | None,
+        on_return: Callable[[Any], Any] | None,
+        before: Callable[[], Awaitable[None]] | None,
+        tells_cause: bool,
+        parameters: Sequence[str],
+        waits_for: WaitsFor | None,
+    ) -> None:
+        self.of = of
+        self.name = name
+        self.method = method
+        self.on_call = on_call
+        self.on_return = on_return
+        self.before = before
+        self.tells_cause = tells_cause
+        self.parameters = parameters
+        self.waits_for = waits_for
+
+    def stand_in(self) -> Callable[..., Any]:
+        """Make the stand-in, which looks as the method does."""
+        if inspect.ismethod(self.method):
+            return MethodType(_stand_in_for(self.method.__func__), self)
+        call = MethodType(_calling, self)
+
+        @functools.wraps(self.method)
+        async def stand_in(*args: Any, **kwargs: Any) -> Any:
+            return await call(*args, **kwargs)
+
+        return stand_in
+
+
+async def _calling(observed: _Observed, /, *args: Any, **kwargs: Any) -> Any:
+    """Call a method that is observed."""
+    of, method = observed.of, observed.method
+    if _in_method.get() or of.by_library():  # the library calls its own method, not the handler
+        return await method(*args, **kwargs)
+    if of.notices > _MANY_NOTICES:
+        await asyncio.sleep(_PAUSE)
+    if observed.before is not None:
+        await observed.before()
+    if observed.on_call is not None:
+        args, kwargs = _announce(_signature_of(method), observed.parameters, observed.on_call, args, kwargs)
+    told = observed.tells_cause or asyncio.current_task() is not of.task
+    why = tell_cause(partial(of.on_given_up, observed.name)) if told else _NOTHING
+    with _Inside(of, observed.name, observed.waits_for), why:
+        result = await method(*args, **kwargs)
+        other = None if observed.on_return is None else observed.on_return(result)
+    return result if other is None else other
+
+
+@functools.lru_cache(maxsize=_MANY_METHODS)
+def _stand_in_for(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the function that stands in for a method of all connections of a class."""
+    stand_in = FunctionType(_calling.__code__, globals(), closure=_calling.__closure__)
+    return functools.wraps(function)(stand_in)
+
+
+def _signature_of(method: Callable[..., Any]) -> inspect.Signature:
+    if not inspect.ismethod(method):
+        return inspect.signature(method)
+    return _signature_without_first(method.__func__)
+
+
+@functools.lru_cache(maxsize=_MANY_METHODS)
+def _signature_without_first(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(MethodType(function, object()))
+
+
+class _Inside:
+    """A block inside which the handler is in a method of its connection.
+
+    Args:
+        of: the connection's stand-ins.
+        name: the method's name.
+        waits_for: what the method waits for, if that comes from the client alone.
+    """
+
+    __slots__ = ("_entered", "_of", "_token")
+
+    def __init__(self, of: StandIns, name: str, waits_for: WaitsFor | None) -> None:
+        self._of = of
+        self._entered = Entered(name, asyncio.current_task(), waits_for)
+
+    def __enter__(self) -> None:
+        self._token = _in_method.set(self._entered.method)
+        self._of.entered.append(self._entered)
+
+    def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
         try:
-            yield
-        except self._loss_type as exception:
-            self.report(f"{name}()", exception)
-            raise
-        except asyncio.CancelledError:
+            self._of.report(f"{self._entered.method}()", exception)
             # The library has cleaned up after the cancel; now the handler may get another error instead.
-            if (error := self._take_error()) is not None:
+            if isinstance(exception, asyncio.CancelledError) and (error := self._of.take_error()) is not None:
                 raise error from None
-            raise
         finally:
-            self.entered.remove(entered)
-            _in_method.reset(token)
+            self._of.entered.remove(self._entered)
+            _in_method.reset(self._token)
 
 
 @contextmanager

@@ -12,9 +12,12 @@ from typing import Any
 import psutil
 import pytest
 from aiohttp import web
+from websockets.asyncio.client import connect
 
 import labkit
 from labkit.events import LoopEnded
+from labkit.support.clock import scaled
+from labkit.watch import outlived
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -222,3 +225,24 @@ async def test_of_two_experiments_each_has_its_own() -> None:
     )
     stop.set()
     assert [run.verdict.leaked[0].partition(",")[0] for run in runs] == ["thread 'one'", "thread 'two'"]
+
+
+async def test_the_end_of_a_crowd_looks_for_tasks_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not once for each connection: the end of two thousand would take minutes."""
+    looks: list[object] = []
+    tasks_of = outlived.tasks_of
+
+    def counted(timeline: Any) -> Any:
+        looks.append(timeline)
+        return tasks_of(timeline)
+
+    monkeypatch.setattr(outlived, "tasks_of", counted)
+
+    async with labkit.host(echo, on="websockets") as server:
+        clients = [await connect(server.url) for _ in range(30)]
+        looks.clear()
+        for client in clients:
+            client.transport.abort()
+        await server.timeline.until(lambda _: not server.running, scaled(20))
+        before = len(looks)
+    assert len(looks) - before < 10
