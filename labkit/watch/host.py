@@ -300,7 +300,7 @@ class Host:
     def tap_here(self) -> Tap | None:
         """The tap of the connection for which the running code works."""
         here = scope.get()
-        return None if here is None else next((tap for tap in list(self._taps) if tap.number == here.number), None)
+        return None if here is None or here.number is None else self._taps.get(here.number)
 
     def _next_number(self) -> int:
         return 1 + self.timeline.next_number("handler")
