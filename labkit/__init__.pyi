@@ -14,6 +14,7 @@ from labkit.exercises import hint as hint
 from labkit.exercises import predict as predict
 from labkit.exercises import progress as progress
 from labkit.exercises import solution as solution
+from labkit.experiment.attached import watch as watch
 from labkit.experiment.hosting import host as host
 from labkit.experiment.moments import Strip as Strip
 from labkit.experiment.moments import moments as moments

@@ -16,7 +16,7 @@ from labkit.support.checks import check_seconds
 from labkit.support.clock import scaled
 from labkit.timeline import APPLICATION, scope
 
-__all__ = ["note", "resource"]
+__all__ = ["Life", "note", "resource"]
 
 _ids = itertools.count(1)
 
@@ -38,7 +38,39 @@ def _fits_json(value: object) -> bool:
     return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
-class resource:  # noqa: N801 - used as a function is: `async with resource("database"):`
+class Life:
+    """The life of something that must be closed, on the cleanup lane.
+
+    Args:
+        name: its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = str(name)
+        self._number = next(_ids)
+        self._scope = scope.get()
+
+    def opened(self) -> None:
+        """Record that it is open: it belongs to the connection whose handler opens it."""
+        self._scope = scope.get() or self._scope
+        self.record(CleanupOpen)
+
+    def record(self, kind: type[ResourceEvent]) -> None:
+        """Record a step of its life.
+
+        Args:
+            kind: the step.
+        """
+        # The scope of the code that made or opened the resource, since a task without that context may close it. But
+        # one that is shared, such as a global, may have been opened in another experiment since.
+        here, mine = scope.get(), self._scope
+        if here is not None and (mine is None or here.timeline is not mine.timeline):
+            mine = here
+        if mine is not None:
+            mine.record(kind(self._number, self.name, mine.lane == APPLICATION, text=self.name))
+
+
+class resource(Life):  # noqa: N801 - used as a function is: `async with resource("database"):`
     """Something that must be closed, which takes a while: it plays the part of a database session or a lock.
 
     Use it with ``async with`` or in an ``AsyncExitStack``; or call :meth:`open` and :meth:`close`, to show code that
@@ -54,10 +86,8 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
     """
 
     def __init__(self, name: str, *, closing: float = 0.0) -> None:
-        self.name = str(name)
+        super().__init__(name)
         self.closing = check_seconds("closing", closing, zero=True)
-        self._number = next(_ids)
-        self._scope = scope.get()
 
     def __repr__(self) -> str:
         return f"resource({self.name!r}, closing={self.closing:g})"
@@ -68,19 +98,18 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         Returns:
             The resource itself.
         """
-        self._scope = scope.get() or self._scope  # the resource belongs to the connection whose handler opens it
-        self._record(CleanupOpen)
+        self.opened()
         return self
 
     async def close(self) -> None:
         """Close the resource, which takes ``closing`` seconds."""
-        self._record(CleanupClosing)
+        self.record(CleanupClosing)
         try:
             await asyncio.sleep(scaled(self.closing))
         except BaseException:
-            self._record(CleanupTruncated)
+            self.record(CleanupTruncated)
             raise
-        self._record(CleanupClosed)
+        self.record(CleanupClosed)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -89,12 +118,3 @@ class resource:  # noqa: N801 - used as a function is: `async with resource("dat
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _record(self, kind: type[ResourceEvent]) -> None:
-        # The scope of the code that made or opened the resource, since a task without that context may close it. But
-        # one that is shared, such as a global, may have been opened in another experiment since.
-        here, mine = scope.get(), self._scope
-        if here is not None and (mine is None or here.timeline is not mine.timeline):
-            mine = here
-        if mine is not None:
-            mine.record(kind(self._number, self.name, mine.lane == APPLICATION, text=self.name))

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.errors import BadValue, UnknownName
 
-__all__ = ["read_fault", "read_header", "read_option", "read_when"]
+__all__ = ["read_cookie", "read_fault", "read_header", "read_option", "read_when"]
 
 #: The exceptions that ``ast.literal_eval`` raises, according to its documentation.
 _NO_LITERAL = (MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
@@ -52,6 +52,24 @@ def read_header(text: str) -> tuple[str, str]:
     if not colon:
         raise BadValue(f"{text!r} is not a header, such as 'Authorization: Bearer abc'")
     return name.strip(), value.strip()
+
+
+def read_cookie(text: str) -> tuple[str, str]:
+    """Read a cookie.
+
+    Args:
+        text: the argument, such as ``"session=abc"``.
+
+    Returns:
+        The name and the value.
+
+    Raises:
+        BadValue: the text has no equals sign.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadValue(f"{text!r} is not a cookie, such as 'session=abc'")
+    return name, value
 
 
 def read_when(text: str) -> Any:

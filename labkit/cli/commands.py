@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from labkit.cli.arguments import read_fault, read_header, read_option, read_when
+from labkit.cli.arguments import read_cookie, read_fault, read_header, read_option, read_when
 from labkit.cli.lab import has_screen, lab
 from labkit.errors import LabError
 from labkit.support.names import load_name
@@ -94,29 +95,31 @@ _clock = click.option(
 
 
 def _conversation(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options on what the clients say."""
+    """Add the options on what the clients say; the command gets those that are given as ``conversation``."""
+
+    @wraps(command)
+    def with_conversation(**given: Any) -> None:
+        talk, when, headers, cookies = (given.pop(name, None) for name in ("talk", "when", "headers", "cookies"))
+        conversation = {
+            "talk": talk and load_name(talk, "talk"),
+            "when": when and read_when(when),
+            "path": given.pop("path"),
+            "headers": dict(map(read_header, headers)),
+            "cookies": dict(map(read_cookie, cookies)),
+            "subprotocols": given.pop("subprotocols"),
+            "messages": given.pop("messages", None),
+        }
+        command(**given, conversation={name: value for name, value in conversation.items() if value})
+
     for option in (
         click.option("--subprotocol", "subprotocols", multiple=True, help="A subprotocol that the client offers."),
+        click.option("--cookie", "cookies", multiple=True, metavar="NAME=VALUE", help="A cookie of the client's."),
         click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of its request."),
         click.option("--path", help="The path for which the client asks, such as '/chat?room=1'."),
         click.option("--talk", metavar="FILE_OR_MODULE:FUNCTION", help="The client's own conversation."),
     ):
-        command = option(command)
-    return command
-
-
-def _settings(
-    talk: str | None, when: str | None, path: str | None, headers: tuple[str, ...], subprotocols: tuple[str, ...]
-) -> dict[str, Any]:
-    """What these options mean for ``labkit.play``; without those that are not given."""
-    given = {
-        "talk": talk and load_name(talk, "talk"),
-        "when": when and read_when(when),
-        "path": path,
-        "headers": dict(map(read_header, headers)),
-        "subprotocols": subprotocols,
-    }
-    return {name: value for name, value in given.items() if value not in (None, {}, ())}
+        with_conversation = option(with_conversation)
+    return with_conversation
 
 
 @main.command()
@@ -140,12 +143,7 @@ def play(
     handler: str,
     on: str,
     fault: str,
-    messages: tuple[str, ...],
-    talk: str | None,
-    when: str | None,
-    path: str | None,
-    headers: tuple[str, ...],
-    subprotocols: tuple[str, ...],
+    conversation: dict[str, Any],
     clock: ClockName,
     patience: float | None,
     client: str,
@@ -160,13 +158,11 @@ def play(
     """
     import labkit
 
-    function = load_name(handler)
+    function = handler if "://" in handler else load_name(handler)
     settings: dict[str, Any] = dict(read_option(option) for option in options)
     if own := settings.keys() & inspect.signature(labkit.play).parameters.keys():
         raise LabError(f"{min(own)!r} is not an option of the server's library; `labkit play --help` lists the lab's")
-    settings |= _settings(talk, when, path, headers, subprotocols)
-    if messages:
-        settings["messages"] = messages
+    settings |= conversation
     if patience is not None:
         settings["patience"] = patience
     run = _run(
@@ -191,6 +187,40 @@ def play(
 
 
 @main.command()
+@click.argument("url")
+@click.option("--fault", "faults", multiple=True, help="A fault; may be given many times. Without it, all that can.")
+@click.option("--message", "messages", multiple=True, help="A message of the client; may be given many times.")
+@_conversation
+@click.option("--patience", type=click.FloatRange(min=0, min_open=True), default=2.0, help="Seconds for each answer.")
+@click.option("--command", help="A command that starts the server, such as 'node server.js'; anew for each fault.")
+@click.option("--allow-remote", is_flag=True, help="The server may be on another machine, which the faults disturb.")
+@click.option("--json", "as_json", is_flag=True, help="Print a row for each fault, as JSON.")
+def probe(
+    *,
+    url: str,
+    faults: tuple[str, ...],
+    conversation: dict[str, Any],
+    patience: float,
+    command: str | None,
+    allow_remote: bool,
+    as_json: bool,
+) -> None:
+    """Play faults against a server of any kind, one after the other, and show what it did.
+
+    Each time two clients connect, and the fault strikes one of them: so it shows whether the other is still served.
+
+    For example: labkit probe ws://127.0.0.1:8000/ws --fault close --fault bad-utf8
+    """
+    import labkit
+    from labkit.experiment.probing import columns, probe
+
+    target: Any = url if command is None else labkit.process(command, url=url)
+    chosen = [read_fault(fault) for fault in faults] or None
+    rows = _run(probe(target, chosen, patience=patience, allow_remote=allow_remote, **conversation))
+    click.echo(_dump(rows) if as_json else str(labkit.table(columns(), *(row.values() for row in rows))))
+
+
+@main.command()
 @click.argument("handlers", metavar="FILE_OR_MODULE:HANDLER...", nargs=-1, required=True)
 @click.option("--on", multiple=True, help="A stack; may be given many times. Without it, all.")
 @click.option("--fault", "faults", multiple=True, help="A fault; may be given many times. Without it, all.")
@@ -205,11 +235,7 @@ def matrix(
     handlers: tuple[str, ...],
     on: tuple[str, ...],
     faults: tuple[str, ...],
-    talk: str | None,
-    when: str | None,
-    path: str | None,
-    headers: tuple[str, ...],
-    subprotocols: tuple[str, ...],
+    conversation: dict[str, Any],
     clock: ClockName,
     options: tuple[str, ...],
     png: Path | None,
@@ -223,7 +249,7 @@ def matrix(
 
     functions = [load_name(handler) for handler in handlers]
     settings = dict(read_option(option) for option in options)
-    settings |= _settings(talk, when, path, headers, subprotocols)
+    settings |= conversation
     to_strike = [read_fault(fault) for fault in faults] or None
     table = _run(labkit.matrix(functions, on=on or None, faults=to_strike, clock=clock, **settings))
     _draw(table, png)
@@ -245,11 +271,7 @@ def moments(
     handler: str,
     on: str,
     fault: str,
-    messages: tuple[str, ...],
-    talk: str | None,
-    path: str | None,
-    headers: tuple[str, ...],
-    subprotocols: tuple[str, ...],
+    conversation: dict[str, Any],
     clock: ClockName,
     options: tuple[str, ...],
     png: Path | None,
@@ -262,9 +284,7 @@ def moments(
     import labkit
 
     settings = dict(read_option(option) for option in options)
-    settings |= _settings(talk, None, path, headers, subprotocols)
-    if messages:
-        settings["messages"] = messages
+    settings |= conversation
     strip = _run(labkit.moments(load_name(handler), on=on, fault=read_fault(fault), clock=clock, **settings))
     _draw(strip, png)
     click.echo(json.dumps(strip.rows(), indent=2, ensure_ascii=False) if as_json else str(strip))

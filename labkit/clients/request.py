@@ -20,6 +20,9 @@ _TARGET: Final = re.compile(r"/[!-\"$-~]*")
 #: The value of a header (RFC 9110, section 5.5), without bytes whose meaning is unknown.
 _VALUE: Final = re.compile(r"[\t -~]*")
 
+#: The value of a cookie (RFC 6265, section 4.1.1), perhaps in double quotes.
+_COOKIE: Final = re.compile(r'[!#-+\--:<-\[\]-~]*|"[!#-+\--:<-\[\]-~]*"')
+
 #: The headers of the handshake itself (RFC 6455, section 4.1).
 _ITS_OWN: Final = frozenset({"host", "upgrade", "connection"})
 
@@ -66,13 +69,14 @@ class Request:
 PLAIN: Final = Request()
 
 
-def make_request(path: object, headers: object, subprotocols: object) -> Request:
+def make_request(path: object, headers: object, subprotocols: object, cookies: object = None) -> Request:
     """Check what a client shall ask for.
 
     Args:
         path: the path, and perhaps a query, such as ``"/chat?room=1"``.
         headers: headers by name; None for none.
         subprotocols: a sequence of subprotocols.
+        cookies: cookies by name; None for none.
 
     Returns:
         The request.
@@ -88,6 +92,8 @@ def make_request(path: object, headers: object, subprotocols: object) -> Request
     given: Mapping[Any, Any] = {} if headers is None else headers
     for name, value in given.items():
         _check_header(name, value)
+    if cookies:
+        given = {**given, "Cookie": _cookie(given, cookies)}
     if isinstance(subprotocols, str | bytes) or not isinstance(subprotocols, Sequence):
         raise BadValue(f"subprotocols={subprotocols!r}; it takes a sequence of names, such as ('graphql-ws',)")
     for number, each in enumerate(subprotocols):
@@ -96,6 +102,20 @@ def make_request(path: object, headers: object, subprotocols: object) -> Request
         if each in subprotocols[:number]:
             raise BadValue(f"the subprotocol {each!r} is offered twice")
     return Request(path, dict(given), tuple(subprotocols))
+
+
+def _cookie(headers: Mapping[str, str], cookies: object) -> str:
+    """Put cookies into the header that carries them (RFC 6265, section 4.2.1)."""
+    if not isinstance(cookies, Mapping):
+        raise BadValue(f"cookies={cookies!r}; it takes a mapping, such as {{'session': 'abc'}}")
+    if any(name.lower() == "cookie" for name in headers):
+        raise BadValue("there is a header Cookie and cookies=; give one of them")
+    for name, value in cookies.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise BadValue(f"{name!r} is not the name of a cookie, such as 'session'")
+        if not isinstance(value, str) or not _COOKIE.fullmatch(value):
+            raise BadValue(f"the cookie {name} is {value!r}; it takes ASCII text without spaces, quotes, ',' and ';'")
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
 
 
 def _check_header(name: object, value: object) -> None:

@@ -54,6 +54,7 @@ async def play(
     path: str = "/",
     headers: Mapping[str, str] | None = None,
     subprotocols: Sequence[str] = (),
+    cookies: Mapping[str, str] | None = None,
     clock: ClockName = "real",
     patience: float = 2.0,
     clients: int = 1,
@@ -98,6 +99,7 @@ async def play(
         headers: headers of the request of each client, by name, beyond those of the handshake itself.
         subprotocols: the subprotocols that each client offers. Where the library's function takes them too, as
             ``serve`` does, the server supports the same.
+        cookies: the cookies that each client has for the server, by name.
         clock: ``"real"``, or ``"autojump"`` for a run that does not wait: it has a loop of its own, in a thread, on
             real sockets, whose time jumps to the next timer when nothing else can happen. All times of the run, and the
             patience, are in the loop's time. A thread of the handler holds the time, and so does a child process, or a
@@ -130,7 +132,7 @@ async def play(
     chosen = None if fault is None else find_fault(fault)
     check_values(messages, patience, clients, talk)
     check_when(when, chosen)
-    request = make_request(path, headers, subprotocols)
+    request = make_request(path, headers, subprotocols, cookies)
     given = dict(client_options or {})
     own_process = chosen is not None and chosen.needs == "own process"
     check_client(client, given, own_process=own_process, request=request)

@@ -160,7 +160,7 @@ def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
     check_choice("clock", play_options["clock"], CLOCKS)
     for job in {job.fault.moment: job for job in jobs if job.fault.moment != "handshake"}.values():
         check_when(play_options["when"], job.fault)
-    request = make_request(*(play_options[name] for name in ("path", "headers", "subprotocols")))
+    request = make_request(*(play_options[name] for name in ("path", "headers", "subprotocols", "cookies")))
     check_client(play_options["client"], dict(play_options["client_options"] or {}), request=request)
 
 

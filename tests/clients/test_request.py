@@ -40,6 +40,38 @@ def _of(headers: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_cookies_are_sent(client: str) -> None:
+    """Each client of the lab has the cookies that the user gives, beside other headers."""
+    seen = []
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        seen.append(dict(request.cookies))
+        return await asked_aiohttp(request)
+
+    cookies = {"session": "a=b", "theme": '"dark"'}
+    run = await labkit.play(handler, fault="close", client=client, cookies=cookies, headers=HEADERS)
+    assert run.verdict.ending == "returned"
+    assert seen == [{"session": "a=b", "theme": "dark"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"cookies": "a=b"}, "it takes a mapping"),
+        ({"cookies": {"a b": "c"}}, "'a b' is not the name of a cookie"),
+        ({"cookies": {"a": "b; c=d"}}, "the cookie a is 'b; c=d'; it takes ASCII text without"),
+        ({"cookies": {"a": "b"}, "headers": {"COOKIE": "c=d"}}, "there is a header Cookie and cookies="),
+    ],
+)
+async def test_a_cookie_that_cannot_be_sent_is_a_sentence(options: dict[str, Any], sentence: str) -> None:
+    """Before anybody connects; a matrix says so before it plays."""
+    with pytest.raises(BadValue, match=sentence):
+        await labkit.play(asked_aiohttp, **options)
+    with pytest.raises(BadValue, match=sentence):
+        await labkit.matrix([asked_aiohttp], on="aiohttp", faults="close", **options)
+
+
 @pytest.mark.parametrize("fault", ["reset", "sigkill"])
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("on", ["aiohttp", "websockets"])
