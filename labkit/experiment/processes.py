@@ -42,6 +42,9 @@ _LAST, _LONGEST = 5, 1000
 #: How much of a command is shown.
 _WIDEST: Final = 60
 
+#: Seconds in which a server may print what it has to say of a connection that is over.
+_LAST_WORDS: Final = 0.25
+
 #: Seconds that a process may take to end when it is told to, and then its output.
 _STOP: Final = 2.0
 
@@ -236,13 +239,14 @@ class RunningProcess:
             self._process.terminate()
 
     async def settled(self, limit: float) -> None:
-        """Wait until it has ended, if it was told to.
+        """Wait until it has ended, if it was told to; if not, for a short time, for what it may print at the end.
 
         Args:
             limit: the longest wait, in seconds.
         """
-        if self._shutting_down and self._reading is not None:
-            await asyncio.wait([self._reading], timeout=limit)
+        if self._reading is not None:
+            rest = limit if self._shutting_down else min(limit, scaled(_LAST_WORDS))
+            await asyncio.wait([self._reading], timeout=rest)
 
     async def stop(self) -> None:
         """End it with all that it has started, first with SIGTERM, then with SIGKILL."""

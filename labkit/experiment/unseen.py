@@ -98,7 +98,7 @@ class Unseen:
         raise NotImplementedError
 
     async def settled(self, limit: float, only: Collection[int] | None = None) -> None:  # noqa: ARG002 - one process
-        """Wait until its process has ended, if it was told to."""
+        """Wait for the end of its process, if it was told to end, or for its last words."""
         if self._running is not None:
             await self._running.settled(limit)
 
