@@ -22,6 +22,7 @@ from labkit.experiment.play import play as play
 from labkit.experiment.processes import process as process
 from labkit.experiment.run import Run as Run
 from labkit.experiment.run import load as load
+from labkit.experiment.token import replay as replay
 from labkit.experiment.when import Await as Await
 from labkit.experiment.wire import Wire as Wire
 from labkit.faults import *

@@ -31,6 +31,7 @@ class Strike:
         holds: whether the user's invariant holds; None if there is none, or if that is unknown.
         verdict: what the run proves; None if there is no run.
         reason: why something is unknown; empty if nothing is.
+        token: what ``labkit.replay`` plays this moment again from; empty if there is none.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Strike:
     holds: bool | None = None
     verdict: Verdict | None = field(default=None, repr=False)
     reason: str = ""
+    token: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
@@ -79,6 +81,7 @@ class Strike:
             "holds": self.holds,
             "sentence": "unknown" if verdict is None else verdict.sentence,
             "reason": self.reason,
+            "token": self.token,
         }
 
 
@@ -130,6 +133,12 @@ class Fate:
     def place(self) -> str:
         """Its moments, and the lines at which the handler waited then, such as ``"await 3–5, lines 12–14"``."""
         return self.moments + (f", line{'s' * (not self.lines.isdecimal())} {self.lines}" if self.lines else "")
+
+    @property
+    def again(self) -> str:
+        """The command that plays its first moment again; empty if the user's invariant holds there."""
+        token = self.strikes[0].token
+        return f"labkit replay {token}" if token and self.word == BROKEN else ""
 
     @property
     def sentence(self) -> str:

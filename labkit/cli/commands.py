@@ -290,6 +290,24 @@ def moments(
     click.echo(json.dumps(strip.rows(), indent=2, ensure_ascii=False) if as_json else str(strip))
 
 
+@main.command()
+@click.argument("token")
+@click.argument("handler", metavar="[FILE_OR_MODULE:HANDLER]", required=False)
+@click.option("--talk", metavar="FILE_OR_MODULE:FUNCTION", help="The client's own conversation.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file.")
+def replay(*, token: str, handler: str | None, talk: str | None, png: Path | None) -> None:
+    """Play a moment again that a strip has found; the strip prints its TOKEN.
+
+    A handler that is given is played in place of the one that the token names: the mended one, for example.
+    """
+    import labkit
+
+    given = {"target": handler and load_name(handler), "talk": talk and load_name(talk, "talk")}
+    run = _run(labkit.replay(token, **{name: value for name, value in given.items() if value is not None}))
+    _draw(run, png)
+    click.echo(str(run))
+
+
 def _draw(thing: Any, png: Path | None) -> None:
     if png is None:
         return

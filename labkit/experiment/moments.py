@@ -14,7 +14,8 @@ from labkit.experiment.clocks import one_autojump_loop
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.experiment.target import find_here
-from labkit.experiment.when import THROUGH, Await
+from labkit.experiment.token import make_token
+from labkit.experiment.when import THROUGH, Await, When
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
 from labkit.strikes import Fate, Strike, fates
@@ -174,7 +175,11 @@ async def moments(
         raise BadValue(f"at_most={at_most!r}; it takes a whole number from 1")
     if holds is not None and not callable(holds):
         raise BadValue(f"holds={holds!r}; it takes a function of the run, which returns whether the invariant holds")
-    target = find_here(target, "the lab does not see the moments of its handlers")
+
+    def token(when: When) -> str:
+        return make_token(named, on, chosen, when, **play_options)
+
+    named, target = target, find_here(target, "the lab does not see the moments of its handlers")
     async with one_autojump_loop(play_options.get("clock")):
         last = await play(target, on, chosen, **play_options)
         again = await play(target, on, chosen, **play_options)
@@ -189,14 +194,14 @@ async def moments(
                 try:
                     async with limit:
                         run = await play(target, on, chosen, when=Await(number), **play_options)
-                        return await _judge(number, run, holds), run
+                        return await _judge(number, run, holds, token(Await(number))), run
                 except Exception as problem:
                     return Strike(number, reason=describe_exception(problem)), None
                 finally:
                     steps.update(1)
 
             found = await until_all_done([asyncio.create_task(strike_at(number)) for number in numbers])
-    found_last = await _judge(0, last, holds)
+    found_last = await _judge(0, last, holds, token(THROUGH))
     played = [each or (Strike(number, reason="interrupted"), None) for number, each in zip(numbers, found, strict=True)]
     missed = [strike.number for strike, run in played if run is not None and run.verdict.struck is False]
     if missed:
@@ -228,7 +233,7 @@ def _sample(count: int, at_most: int) -> list[int]:
     return sorted({1 + round(n * (count - 1) / max(1, at_most - 1)) for n in range(at_most)})
 
 
-async def _judge(number: int, run: Run, holds: Holds | None) -> Strike:
+async def _judge(number: int, run: Run, holds: Holds | None, token: str) -> Strike:
     """Tell what came of the fault at a moment."""
     fault = run.timeline.first(WireFault)
     notes = run.timeline.until_stop().all(HandlerNote)
@@ -239,6 +244,7 @@ async def _judge(number: int, run: Run, holds: Holds | None) -> Strike:
         done=tuple(before),
         notes=tuple(note.text for note in notes),
         verdict=run.verdict,
+        token=token,
     )
     if holds is None:
         return strike

@@ -233,13 +233,14 @@ class Fault(ABC):
         assert dataclasses.is_dataclass(self)
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def __str__(self) -> str:
+    def changed(self) -> dict[str, Any]:
+        """Return the knobs that are not as they are by default."""
         assert dataclasses.is_dataclass(self)
-        changed = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        ]
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.knobs().items() if value != default[name]}
+
+    def __str__(self) -> str:
+        changed = [f"{name}={value!r}" for name, value in self.changed().items()]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @property

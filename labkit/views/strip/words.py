@@ -56,7 +56,7 @@ def strip_text(strikes: Sequence[Strike], title: str, notices: Sequence[str] = (
         notices: what the strip leaves out or cannot vouch for.
 
     Returns:
-        Lines of at most 100 characters, without a newline at the end.
+        Lines of at most 100 characters, without a newline at the end. A command to copy is not broken.
     """
     out = textwrap.wrap(plain(headline(strikes, title)), _WIDTH)
     for fate in fates(strikes):
@@ -64,6 +64,7 @@ def strip_text(strikes: Sequence[Strike], title: str, notices: Sequence[str] = (
         first = f"{sign(fate)} {fate.letter} {fate.word:<10} {fate.place}{noted}"
         out += ["", *textwrap.wrap(plain(first), _WIDTH, subsequent_indent=" " * 15)]
         out += textwrap.wrap(plain(fate.sentence), _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+        out += [f"    again: {fate.again}"] * bool(fate.again)
     for notice in notices:
         out += ["", *textwrap.wrap(plain(notice), _WIDTH)]
     return "\n".join(out)
@@ -88,4 +89,5 @@ def strip_html(strikes: Sequence[Strike], title: str, notices: Sequence[str] = (
     table = html.table([head], [body], caption=headline(strikes, title))
     summary = html.element("summary", "The same as a table")
     told = [html.element("p", notice) for notice in notices]
+    told += [html.element("p", f"{fate.letter} again: {fate.again}") for fate in fates(strikes) if fate.again]
     return html.fragment(*told, html.element("details", summary, table))
