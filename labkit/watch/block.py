@@ -209,8 +209,10 @@ class _Loop:
     def enter(self) -> None:
         """Prepare for a step that must be ended."""
         self.users += 1
-        if self.users == 1 and threading.current_thread() is threading.main_thread():
-            on_interrupt.append(self.order)
+        if self.users > 1:
+            return
+        on_interrupt.append(self.order)
+        if threading.current_thread() is threading.main_thread():
             self._signals = [each for each in _SIGNALS if signal.getsignal(each) == signal.SIG_DFL]
             for each in self._signals:
                 signal.signal(each, self._take_signal)

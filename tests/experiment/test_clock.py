@@ -267,6 +267,37 @@ async def test_it_may_be_interrupted_at_any_moment(again: int | None) -> None:
         assert left == before, f"interrupted after {count}"
 
 
+BUSY = """
+import asyncio, os, signal, threading, labkit
+
+async def handler(websocket):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    while True:
+        pass
+
+try:
+    labkit.run(labkit.play(handler, on="websockets", fault="reset", clock="autojump", patience=1000))
+except KeyboardInterrupt:
+    print("interrupted", threading.active_count())
+"""
+
+
+def test_one_interrupt_ends_a_handler_that_keeps_its_loop(tmp_path: Path) -> None:
+    """Ctrl+C comes to the main thread; the handler computes in another one."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    root = str(Path(labkit.__file__).parents[1])
+    program = subprocess.run(
+        [sys.executable, "busy.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=scaled(60),
+        check=False,
+        env={"PYTHONPATH": root},
+    )
+    assert program.stdout == "interrupted 1\n", program.stderr
+
+
 async def test_what_a_handler_raises_comes_out_of_it() -> None:
     """A handler's own interrupt cancels the run, as on the real clock."""
 
