@@ -3,6 +3,9 @@
 Python 3.12 and later have ``sys.monitoring`` (PEP 669), which costs nothing outside the handler. Python 3.11 has only
 ``sys.settrace``, one per thread. If a debugger or a coverage tool holds it, the lab leaves it alone, and the answer is
 *unknown*.
+
+To watch a line costs more than most lines. So that a loop that computes does not look like a block of the lab's own
+making, a line that runs again and again before the next ``await`` is let alone until then.
 """
 
 from __future__ import annotations
@@ -13,21 +16,26 @@ import inspect
 import itertools
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Final
 
 from labkit.events import HandlerLine, HandlerLines
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.helpers import find_helpers, with_nested
 from labkit.watch.suspended import frames
-from labkit.watch.swallowed import note_line
+from labkit.watch.swallowed import cancels_fly, note_line
 from labkit.watch.threads import carry_scope
 
 __all__ = ["executable", "original", "waits_at", "watch"]
 
 _TOOL_NAME = "labkit"
+
+#: So often, a line runs again before it is let alone: with ``sys.monitoring``, which lets single lines alone, so that
+#: nothing is missed; and with ``sys.settrace``, which lets alone a function, after some milliseconds.
+_AGAIN: Final = 10 if sys.version_info >= (3, 12) else 10_000
 
 
 def original(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +112,7 @@ class _Account:
         self.timeline = timeline
         self.handler = handler
         self.called: dict[int | None, list[_Function]] = {}
+        self.let_alone: set[tuple[_Function, int | None]] = set()
         self.functions = {code: function for function in (*helpers, handler) for code in function.codes}
 
     def ran(self, here: Scope, code: CodeType, line: int) -> None:
@@ -119,6 +128,13 @@ class _Account:
         source = function.source or ()
         text = source[index].strip() if 0 <= index < len(source) else f"line {line}"
         here.record(HandlerLine(line, text=text))
+
+    def missed(self) -> str | None:
+        """Say why lines may have run that were not seen to; None if there are none."""
+        for function, number in self.let_alone:
+            if not function.lines <= {line for line, seen_by in function.seen if seen_by == number}:
+                return "a loop of it ran too often for each line to be watched"
+        return None
 
     def tell(self, here: Scope, problem: str | None = None) -> None:
         """Record which lines can run on a connection, or on all; or why that is not watched."""
@@ -143,17 +159,34 @@ def _ran(code: CodeType, line: int) -> None:
             account.ran(here, code, line)
 
 
+def _let_alone(code: CodeType) -> None:
+    """Note that a function's lines are not watched until its next ``await``."""
+    here = scope.get()
+    if here is not None:
+        for account in _accounts.get(id(here.timeline), ()):
+            if (function := account.functions.get(code)) is not None:
+                account.let_alone.add((function, here.number))
+
+
 if sys.version_info >= (3, 12):
 
     class _Monitoring:
         """Lines through ``sys.monitoring``."""
 
         name = "sys.monitoring"
+        _EVENTS = (
+            sys.monitoring.events.LINE,
+            sys.monitoring.events.PY_START,
+            sys.monitoring.events.PY_RESUME,
+            sys.monitoring.events.PY_YIELD,
+        )
 
         def __init__(self) -> None:
             self._tool: int | None = None
             self._users: dict[CodeType, int] = {}
             self._lock = threading.Lock()
+            self._ran: Counter[tuple[CodeType, int]] = Counter()
+            self._lets_alone = False
 
         def enter(self, codes: list[CodeType]) -> str | None:
             """Begin to watch; return why that is impossible, or None."""
@@ -179,11 +212,28 @@ if sys.version_info >= (3, 12):
                     return "other tools hold every free place in sys.monitoring"
                 self._tool = free[0]
                 monitoring.use_tool_id(self._tool, _TOOL_NAME)
-                monitoring.register_callback(self._tool, monitoring.events.LINE, _ran)
+                for event in self._EVENTS:
+                    turn = self._on_line if event == monitoring.events.LINE else self._on_turn
+                    monitoring.register_callback(self._tool, event, turn)
             for code in codes:
                 self._users[code] = self._users.get(code, 0) + 1
-                monitoring.set_local_events(self._tool, code, monitoring.events.LINE)
+                monitoring.set_local_events(self._tool, code, sum(self._EVENTS))
             return None
+
+        def _on_line(self, code: CodeType, line: int) -> Any:
+            _ran(code, line)
+            self._ran[code, line] += 1
+            if self._ran[code, line] <= _AGAIN or cancels_fly():
+                return None
+            self._lets_alone = True
+            return sys.monitoring.DISABLE
+
+        def _on_turn(self, *_: Any) -> None:
+            """Watch all lines again: a function begins, waits, or goes on."""
+            self._ran.clear()
+            if self._lets_alone:
+                self._lets_alone = False
+                sys.monitoring.restart_events()
 
         def _leave(self, codes: list[CodeType]) -> None:
             assert self._tool is not None
@@ -193,7 +243,8 @@ if sys.version_info >= (3, 12):
                     del self._users[code]
                     sys.monitoring.set_local_events(self._tool, code, 0)
             if not self._users:
-                sys.monitoring.register_callback(self._tool, sys.monitoring.events.LINE, None)
+                for event in self._EVENTS:
+                    sys.monitoring.register_callback(self._tool, event, None)
                 sys.monitoring.free_tool_id(self._tool)
                 self._tool = None
 
@@ -251,12 +302,20 @@ else:
             if frame.f_code not in self._users:
                 return None
             seen: set[int] = set()
+            again = 0
+            frame.f_trace_lines = True
 
             def on_line(frame: FrameType, event: str, _: Any) -> Any:
-                # A loop runs the same lines again and again; the less that costs, the less it looks like a block.
-                if event == "line" and (line := frame.f_lineno) not in seen:
+                nonlocal again
+                if event != "line":
+                    return on_line
+                if (line := frame.f_lineno) not in seen:
                     seen.add(line)
+                    again = 0
                     _ran(frame.f_code, line)
+                elif (again := again + 1) > _AGAIN:
+                    _let_alone(frame.f_code)
+                    frame.f_trace_lines = False  # until the next call of `_trace` for this frame, after its `await`
                 return on_line
 
             return on_line
@@ -297,6 +356,6 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
         _accounts[id(timeline)].remove(account)
         if not _accounts[id(timeline)]:
             del _accounts[id(timeline)]
-        problem = _tool.leave(codes)
+        problem = _tool.leave(codes) or account.missed()
         if problem is not None:
             account.tell(Scope(timeline, "handler"), problem)

@@ -22,7 +22,7 @@ from labkit.watch.disconnects import with_origins
 from labkit.watch.origin import is_users
 from labkit.watch.suspended import frames, handled, is_open
 
-__all__ = ["Cancel", "Followed", "Swallow", "find_line", "note_line"]
+__all__ = ["Cancel", "Followed", "Swallow", "cancels_fly", "find_line", "note_line"]
 
 #: Where a coroutine stood when a cancel came: in each function, from the outside inwards, the line.
 Stood = tuple[tuple[CodeType, int], ...]
@@ -95,6 +95,11 @@ def note_line(code: CodeType, line: int) -> None:
         for flying in _flying if led != "away" else ():
             held = led == "to" or now is flying.exception
             flying.ran.append(Ran(code, line, held, free=not held and not flying.is_behind(now)))
+
+
+def cancels_fly() -> bool:
+    """Tell whether a cancel is under way in any handler: then each line that runs matters."""
+    return bool(_flying)
 
 
 class Followed:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import labkit
+from labkit.events import HandlerLine
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch import lines as lines_module
 from labkit.watch.lines import executable, original, watch
@@ -312,6 +313,55 @@ async def test_runs_of_the_same_handler_keep_their_own_accounts() -> None:
     )
     first = handler.__code__.co_firstlineno
     assert [[line - first for line in run.verdict.lines_never_ran or ()] for run in runs] == [[5], [3]] * 3
+
+
+async def computes(websocket: Any) -> None:
+    async for message in websocket:
+        total = 0
+        for number in range(20_000):
+            if number % 3:
+                total += number
+            else:
+                total -= number
+        if message == "left":
+            labkit.note("left")
+        elif message == "right":
+            labkit.note("right")
+
+
+async def test_a_loop_that_computes_is_let_alone_until_the_next_await(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs behind it is seen where single lines can be let alone; elsewhere what is not seen is unknown."""
+    seen: list[int] = []
+    ran = lines_module._ran
+    monkeypatch.setattr(lines_module, "_ran", lambda code, line: (seen.append(line), ran(code, line)))
+    run = await labkit.play(computes, on="websockets", messages=("left",))
+    never = [line - computes.__code__.co_firstlineno for line in run.verdict.lines_never_ran or ()]
+    assert never == ([10, 11] if MONITORING else [])
+    assert (run.verdict.lines_never_ran is None) is not MONITORING
+    assert len(seen) < 500  # of 60,000 that ran
+
+
+async def test_each_connection_has_the_lines_of_a_loop_that_computes() -> None:
+    """A line that was let alone for the one is watched again for the other."""
+    runs = await asyncio.gather(
+        *(labkit.play(computes, on="websockets", messages=(word,)) for word in ("left", "right") * 2)
+    )
+    for run in runs:
+        looked_at = {event.line - computes.__code__.co_firstlineno for event in run.timeline.all(HandlerLine)}
+        assert looked_at >= {1, 2, 3, 4, 5, 7}
+
+
+async def test_where_all_lines_have_run_a_loop_that_computes_hides_nothing() -> None:
+    """Then no line can have been missed, whatever watches them."""
+
+    async def handler(websocket: Any) -> None:
+        async for _ in websocket:
+            for number in range(20_000):
+                if number == 2:
+                    labkit.note("two")
+
+    run = await labkit.play(handler, on="websockets")
+    assert run.verdict.lines_never_ran == ()
 
 
 async def test_code_outside_the_experiment_is_not_told() -> None:
