@@ -253,7 +253,8 @@ def _tapped(host: Host, make: Callable[..., asyncio.Protocol], **keywords: Any) 
 def _takes(target: Any, count: int) -> bool:
     """Whether it can be called with so many arguments."""
     try:
-        inspect.signature(target).bind(*range(count))
+        # As it is called: a decorator may supply arguments of the function beneath.
+        inspect.signature(target, follow_wrapped=False).bind(*range(count))
     except (TypeError, ValueError):
         return False
     return True
@@ -269,7 +270,8 @@ def _makes_app(target: Any) -> bool:
     if not callable(target) or inspect.isclass(target) or not may_be_awaited(target):
         return False
     return _takes(target, 0) and not any(
-        each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD} for each in inspect.signature(target).parameters.values()
+        each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
+        for each in inspect.signature(target, follow_wrapped=False).parameters.values()
     )
 
 

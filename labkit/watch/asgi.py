@@ -84,12 +84,12 @@ class Channel:
                 self.call.record_notice(f"receive() gave websocket.disconnect {self.close_code}")
         elif message["type"] == "websocket.receive" and self.call is not None:
             text = message.get("text")
-            self.call.received(message.get("bytes", b"") if text is None else text)
+            self.call.received(message.get("bytes") or b"" if text is None else text)
         return message
 
     async def send(self, message: Message) -> None:
         """Record what the application sends, and give it to the server."""
-        call, kind = self.call, message.get("type")
+        call, kind = self.call, message.get("type") if isinstance(message, Mapping) else None
         if call is None or kind not in {"websocket.send", "websocket.close"}:
             await self._send(message)
         elif kind == "websocket.send":

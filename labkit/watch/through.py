@@ -37,6 +37,10 @@ __all__ = ["Exchanges", "Through"]
 #: Seconds between two looks at threads: nothing tells when a thread has done its work.
 _LOOK: Final = 0.005
 
+#: Turns of the loop in which nothing may change until it counts: what a task has ended with goes to the task that waits
+#: for it in the next turn, and that one goes on a turn later.
+_TURNS: Final = 2
+
 _WAITS: Final = "the handler waits for the next message"
 
 _Task = asyncio.Task[Any]
@@ -124,7 +128,7 @@ class Exchanges:
         Returns:
             How it is known; or that it is unknown, when the patience is over.
         """
-        not_yet = _NotYet("the handler had not started")
+        not_yet, quiet = _NotYet("the handler had not started"), 0
         deadline = asyncio.get_running_loop().time() + patience
         with self._timeline.changes() as changed, self._hooks(changed.set) as hook:
             self._arrived = self._worked = False
@@ -135,8 +139,12 @@ class Exchanges:
                         changed.clear()
                         found = self._look(sent, deadline)
                         if isinstance(found, Through):
-                            return found
-                        not_yet = found
+                            if found.over or quiet == _TURNS:
+                                return found
+                            quiet += 1
+                            await asyncio.sleep(0)
+                            continue
+                        not_yet, quiet = found, 0
                         if not_yet.runs:
                             await asyncio.sleep(0)
                         else:

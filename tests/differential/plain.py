@@ -6,6 +6,7 @@ Nothing here knows the lab.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 import threading
 import time
@@ -13,7 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
+import uvicorn
 from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.differential.peer import BINARY, CLOSE, TEXT, Peer, frame, text, wait
@@ -83,6 +87,29 @@ class Websockets(Server):
             connection.transport.abort()
 
 
+class Uvicorn(Server):
+    """What ``uvicorn.run`` runs, without its signal handlers: many plays share a process."""
+
+    def __init__(self, app: Any, options: Mapping[str, Any]) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
+        self._running = asyncio.create_task(self._server._serve([self._listener]))
+
+    async def start(self) -> None:
+        """Wait until it listens."""
+        while not self._server.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+
+    async def shut_down(self) -> None:
+        self._server.should_exit = True
+        await asyncio.wait([self._running])
+
+    def drop(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+
+
 @asynccontextmanager
 async def running(handler: Callable[[Any], Any], on: str, options: Mapping[str, Any]) -> AsyncIterator[Server]:
     """Run a server while the block runs."""
@@ -95,6 +122,9 @@ async def running(handler: Callable[[Any], Any], on: str, options: Mapping[str, 
             await handler(websocket)
 
         server = Websockets(await serve(call, "127.0.0.1", 0, **options), connections)
+    elif on == "asgi":
+        server = Uvicorn(Starlette(routes=[WebSocketRoute("/", handler)]), options)
+        await server.start()
     else:
         app = web.Application()
         app.router.add_get("/", handler)

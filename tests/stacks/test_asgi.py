@@ -120,6 +120,7 @@ async def test_every_kind_of_target_tells_its_endpoint() -> None:
     targets: list[tuple[Any, str, str]] = [
         (handlers.asgi_echo, "/any/path?at=all", "asgi_echo"),
         (bare, "/", "bare"),
+        (Shout, "/", "Shout"),
         (Starlette(routes=[WebSocketRoute("/shout", Shout)]), "/shout", "Shout"),
         (make_app, "/inner/shout", "Shout"),
         (make_app, "/inner/bare/x", "bare"),
