@@ -41,7 +41,7 @@ quick: $(VENV)/.dev
 lowest: $(VENV)/.dev
 	@$(PY) -m uv venv --quiet --clear --python $(PY) $(VENV)-lowest
 	@$(PY) -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
-		--editable '.[notebooks]' $$(sed -n 's/;.*//; /^[a-z].*==/p' requirements-dev.txt)
+		--editable '.[asgi,notebooks]' $$(sed -n 's/;.*//; /^[a-z].*==/p' requirements-dev.txt)
 	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) -m '$(QUICK)'
 
 check: $(VENV)/.dev

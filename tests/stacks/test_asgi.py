@@ -33,7 +33,8 @@ SERVERS = ("asgi", "asgi-hypercorn")
 
 
 def notices(run: labkit.Run) -> list[str]:
-    return [event.text for event in run.timeline.all(HandlerNotice)]
+    # Older versions of Starlette raise a plain RuntimeError.
+    return [event.text.replace("WebSocketDisconnected", "RuntimeError") for event in run.timeline.all(HandlerNotice)]
 
 
 def notes(run: labkit.Run) -> list[str]:
@@ -216,7 +217,7 @@ async def test_what_the_framework_and_the_server_raise_after_the_end() -> None:
             try:
                 await ask()
             except Exception as error:
-                labkit.note(type(error).__name__)
+                labkit.note(type(error).__name__.replace("WebSocketDisconnected", "RuntimeError"))
 
     async def closes(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -237,19 +238,12 @@ async def test_what_the_framework_and_the_server_raise_after_the_end() -> None:
     )
     assert notices(told)[0].startswith("receive_text(): WebSocketDisconnect: (1000")
     assert notices(told)[1:] == [
-        'receive_text(): WebSocketDisconnected: Cannot call "receive" once a disconnect message has been received.',
+        'receive_text(): RuntimeError: Cannot call "receive" once a disconnect message has been received.',
         "send_text(): WebSocketDisconnect: ",
-        'send_text(): WebSocketDisconnected: Cannot call "send" once a close message has been sent.',
+        'send_text(): RuntimeError: Cannot call "send" once a close message has been sent.',
     ]
-    assert notes(told) == [
-        "WebSocketDisconnect",
-        "WebSocketDisconnected",
-        "WebSocketDisconnect",
-        "WebSocketDisconnected",
-    ]
-    assert notices(own) == [
-        'send_text(): WebSocketDisconnected: Cannot call "send" once a close message has been sent.'
-    ]
+    assert notes(told) == ["WebSocketDisconnect", "RuntimeError"] * 2
+    assert notices(own) == ['send_text(): RuntimeError: Cannot call "send" once a close message has been sent.']
     assert [event.code for event in own.timeline.all(HandlerClose)] == [4001]
     assert notices(raw) == [
         "send(): RuntimeError: Unexpected ASGI message 'websocket.send', after sending 'websocket.close'."

@@ -45,6 +45,21 @@ async def greets(given: Any) -> Any:
     return ws
 
 
+async def reads_in_a_task(given: Any) -> Any:
+    """It waits for what another task reads, and then answers by itself."""
+    ws, send, messages = await enter(given)
+
+    async def read() -> str | None:
+        return await anext(messages, None)
+
+    while True:
+        reading = asyncio.ensure_future(read())
+        await asyncio.wait({reading})
+        if (message := reading.result()) is None:
+            return ws
+        await send(message)
+
+
 async def takes_its_time(given: Any) -> Any:
     """Its answer comes after more than a second."""
     ws, send, messages = await enter(given)
@@ -237,6 +252,7 @@ def struck_after(run: Run) -> float:
 
 ANSWERS = (
     greets,
+    reads_in_a_task,
     takes_its_time,
     sends_in_parts,
     has_a_writer,
