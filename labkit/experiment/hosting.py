@@ -19,6 +19,7 @@ from labkit.stacks.server import Server
 from labkit.stacks.stack import Program, Stack
 from labkit.support.checks import check_seconds
 from labkit.support.clock import scaled
+from labkit.support.descriptors import told_if_starved
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
@@ -116,10 +117,11 @@ async def host(
         BadHandler: the target is neither a handler nor an application; or it is one, and has no handler for the path.
         BadOption: the library does not take an option.
         BadValue: the patience is wrong, or a name cannot be found.
-        LabError: no loop of asyncio runs the caller.
+        LabError: no loop of asyncio runs the caller; or no file descriptor is left for the server.
     """
     target = find_here(target, "put labkit.Wire in front of it, or give it to labkit.play")
-    stack = check_target(target, on, server_options)
+    with told_if_starved():
+        stack = check_target(target, on, server_options)
     limit = scaled(check_seconds("patience", patience))
     check_loop()
     own, timeline = timeline is None, Timeline() if timeline is None else timeline
@@ -127,6 +129,7 @@ async def host(
     # The server's tasks, and all that the handler starts, inherit this context, and with it the scope.
     context = contextvars.copy_context()
     context.run(scope.set, Scope(timeline, "handler"))
+    begun = False
     try:
         with cancel_on_interrupt(), wakeups(), capture(timeline), ExitStack() as watches:
             program = await _load(stack, target, path, timeline)
@@ -141,6 +144,7 @@ async def host(
             )
             try:
                 server = await until_done(starting)
+                begun = True
                 yield server
                 if own:
                     began = timeline.now()
@@ -152,6 +156,11 @@ async def host(
                 # either.
                 if not starting.cancelled() and starting.exception() is None:
                     await finish(starting.result().stop, context)
+    except OSError:
+        if begun:
+            raise
+        with told_if_starved():
+            raise
     finally:
         await reap(timeline)
 

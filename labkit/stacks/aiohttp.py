@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from labkit.errors import BadHandler
 from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
+from labkit.support.sockets import port_of
 from labkit.support.wording import describe_exception
 from labkit.timeline import APPLICATION, Scope, scope
 from labkit.watch.asked import IsOver
@@ -225,8 +226,7 @@ class _Running(RunningServer):
     def __init__(self, runner: web.AppRunner, listener: asyncio.Server) -> None:
         self._runner = runner
         self._listener = listener
-        port = listener.sockets[0].getsockname()[1]
-        self.url = f"ws://127.0.0.1:{port}/"
+        self.url = f"ws://127.0.0.1:{port_of(listener)}/"
 
     @property
     def sockets(self) -> Iterable[socket.socket]:

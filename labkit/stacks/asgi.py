@@ -18,6 +18,7 @@ from labkit.errors import BadHandler
 from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
 from labkit.support.replacing import MISSING, replace
+from labkit.support.sockets import port_of
 from labkit.support.wording import describe_exception
 from labkit.watch.asgi import find_endpoint, list_paths, watch_app, watch_frameworks
 from labkit.watch.host import Host, check_handler, may_be_awaited, name_of
@@ -345,7 +346,7 @@ class _Hypercorn(RunningServer):
         self._listener = listener
         self._host = host
         self._undo = undo
-        self.url = f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+        self.url = f"{scheme}://127.0.0.1:{port_of(listener)}/"
 
     @property
     def sockets(self) -> Iterable[socket.socket]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from labkit.stacks.stack import RunningServer, Stack
 from labkit.support.clock import scaled
+from labkit.support.sockets import port_of
 from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.host import Host
@@ -75,8 +76,7 @@ class _Running(RunningServer):
     def __init__(self, server: Server, host: Host, scheme: str) -> None:
         self._server = server
         self._host = host
-        port = server.sockets[0].getsockname()[1]
-        self.url = f"{scheme}://127.0.0.1:{port}/"
+        self.url = f"{scheme}://127.0.0.1:{port_of(server)}/"
 
     @property
     def sockets(self) -> Iterable[socket.socket]:

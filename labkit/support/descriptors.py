@@ -11,7 +11,7 @@ from typing import Final
 
 from labkit.errors import LabError
 
-__all__ = ["descriptors_for", "enough_descriptors", "is_starved", "note_starved", "room_for"]
+__all__ = ["descriptors_for", "enough_descriptors", "is_starved", "note_starved", "room_for", "told_if_starved"]
 
 #: What an experiment with one client holds at most, where its client has a process and its server a thread; and what
 #: each further client holds.
@@ -75,6 +75,21 @@ def enough_descriptors(count: int) -> Iterator[None]:
         note_starved()
     if _times[0] != before:
         raise _error(limit, "that was not enough, so what was measured proves nothing")
+
+
+@contextmanager
+def told_if_starved() -> Iterator[None]:
+    """Tell in one sentence that no descriptor is left for a server.
+
+    Raises:
+        LabError: that is so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_starved(error):
+            raise
+        raise _error(_limit(), "none is left for the server") from None
 
 
 def is_starved(error: object) -> bool:

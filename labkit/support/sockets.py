@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-__all__ = ["connect", "find_ports", "listens"]
+__all__ = ["connect", "find_ports", "listens", "port_of"]
 
 #: Linux' tables of TCP sockets: for each its own address and port, and its state, in hexadecimal (proc_net_tcp(5)).
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -96,6 +98,25 @@ def _in_table(address: str) -> Iterator[str]:
         parts = (packed[at : at + 4] for at in range(0, len(packed), 4))
         # Each 32 bits are shown as a number, in the machine's own order of bytes.
         yield "".join(f"{int.from_bytes(part, sys.byteorder):08X}" for part in parts)
+
+
+def port_of(server: Any) -> int:
+    """Find the port on which a server listens.
+
+    Args:
+        server: what ``loop.create_server`` gave, or a server of a library that has its sockets.
+
+    Returns:
+        The port.
+
+    Raises:
+        OSError: it has no socket, since no descriptor was left for one; asyncio does not say so.
+    """
+    sockets = list(server.sockets)
+    if not sockets:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    port: int = sockets[0].getsockname()[1]
+    return port
 
 
 def find_ports(transport: asyncio.BaseTransport, *, connected: bool = False) -> tuple[int, int] | None:

@@ -100,3 +100,45 @@ try:
 except labkit.LabError as error:
     print("LabError:", re.sub(r"[0-9]+ files", "N files", str(error)))
 """
+
+
+#: Two servers start, with no descriptor left for their sockets.
+HOSTS = """
+import asyncio, os, resource, labkit
+from handlers import echo
+
+async def answer(request):
+    pass
+
+async def main(on, handler):
+    async with labkit.host(handler, on=on):
+        pass  # all is imported now
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        async with labkit.host(handler, on=on):
+            print("it is there")
+    except labkit.LabError as error:
+        print("LabError:", error)
+    for each in taken:
+        os.close(each)
+
+for on, handler in (("websockets", echo), ("aiohttp", answer)):
+    asyncio.run(main(on, handler))
+"""
+
+
+def test_a_server_without_a_descriptor_is_one_sentence(tmp_path: Path) -> None:
+    """Asyncio gives a server without a socket, and says nothing."""
+    (tmp_path / "hosts.py").write_text(HOSTS, encoding="utf-8")
+    program = starved(256, "hosts.py", cwd=tmp_path)
+    sentence = (
+        "LabError: this process may have 64 files open: none is left for the server; raise the limit, with `ulimit -n"
+        " 1024` in the shell, or do fewer things at once\n"
+    )
+    assert (program.stdout, program.stderr) == (2 * sentence, "")

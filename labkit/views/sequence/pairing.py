@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -33,6 +33,9 @@ from labkit.events import (
 __all__ = ["Message", "Pairing", "pair"]
 
 Kinds = tuple[type[Event], ...]
+
+#: Where the events of each kind stand, in order.
+Places = defaultdict[type[Event], list[int]]
 
 #: The kinds of messages: the sender; the opcodes of its frames; the events in which it is sent and received.
 _MESSAGES: Final[Sequence[tuple[Side, set[str], Kinds, Kinds]]] = (
@@ -123,18 +126,30 @@ def pair(events: Sequence[Event]) -> Pairing:
 
 def _pair(events: Sequence[Event]) -> Pairing:
     """Pair the messages of one connection."""
-    lost_in = _lost_frames(events)
+    by_kind: Places = defaultdict(list)
+    for i, event in enumerate(events):
+        by_kind[type(event)].append(i)
+    frames_of: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for i in by_kind[WireFrame]:
+        passed = _frame(events, i)
+        frames_of[passed.source, passed.opcode].append(i)
+    on_wire = any(kind.about.lane == "wire" for kind, found in by_kind.items() if found)
+    opaque = {event.source for event in (events[i] for i in by_kind[WireOpaque]) if isinstance(event, WireOpaque)}
+    lost_in = _lost_frames(events, by_kind[WireLost])
     result = Pairing(merged={lost: frame for frame, lost in sorted(lost_in.items())})
     result.on_arrow.update(lost_in)
-    seen_by_library = any(event.lane == "library" for event in events)
+    seen_by_library = any(kind.about.lane == "library" for kind, found in by_kind.items() if found)
     for source, opcodes, sent, received in _MESSAGES:
         # An older recording has the handler's notice alone.
         got = (HandlerNotice,) if received == (LibraryCloseReceived,) and not seen_by_library else received
-        sends, frames, arrivals = _indices(events, sent), _frames(events, source, opcodes), _indices(events, got)
+        sends, arrivals = _indices(by_kind, sent), _indices(by_kind, got)
+        frames = sorted(i for opcode in opcodes for i in frames_of[source, opcode])
         data = "TEXT" in opcodes
-        parts = _parts_lost(events, source, result.merged) if data else ()
+        parts = _parts_lost(events, by_kind[WireLost], source, result.merged) if data else ()
+        # If the wire can read the frames, a message that it never saw has not arrived.
+        blind = not on_wire or source in opaque
         for message in _paths(
-            source, sends, frames, arrivals, lost_in=lost_in, events=events, closing="CLOSE" in opcodes
+            source, sends, frames, arrivals, lost_in=lost_in, events=events, blind=blind, closing="CLOSE" in opcodes
         ):
             if data:
                 result.messages.append(_lost_in_part(message, parts))
@@ -150,16 +165,8 @@ def _pair(events: Sequence[Event]) -> Pairing:
     return result
 
 
-def _indices(events: Sequence[Event], kinds: Kinds) -> list[int]:
-    return [i for i, event in enumerate(events) if isinstance(event, kinds)]
-
-
-def _frames(events: Sequence[Event], source: str, opcodes: set[str]) -> list[int]:
-    return [
-        i
-        for i, event in enumerate(events)
-        if isinstance(event, WireFrame) and event.source == source and event.opcode in opcodes
-    ]
+def _indices(by_kind: Places, kinds: Kinds) -> list[int]:
+    return sorted(i for kind in kinds for i in by_kind[kind])
 
 
 def _frame(events: Sequence[Event], index: int) -> WireFrame:
@@ -168,11 +175,11 @@ def _frame(events: Sequence[Event], index: int) -> WireFrame:
     return frame
 
 
-def _parts_lost(events: Sequence[Event], source: str, merged: Mapping[int, int]) -> list[int]:
+def _parts_lost(events: Sequence[Event], lost: Sequence[int], source: str, merged: Mapping[int, int]) -> list[int]:
     """The ``lost`` events of one sender that cover no whole frame."""
     return [
         i
-        for i, event in enumerate(events)
+        for i, event in ((i, events[i]) for i in lost)
         if isinstance(event, WireLost) and event.source == source and event.what is None and i not in merged
     ]
 
@@ -185,7 +192,7 @@ def _lost_in_part(message: Message, parts: Sequence[int]) -> Message:
     return message if behind == len(parts) else replace(message, passed=parts[behind], lost=True)
 
 
-def _lost_frames(events: Sequence[Event]) -> dict[int, int]:
+def _lost_frames(events: Sequence[Event], losses: Sequence[int]) -> dict[int, int]:
     """Find the lost frames: for the index of each, the index of its ``lost`` event.
 
     The wire records a ``lost`` event directly after the frames that it covers. If a frame arrives in pieces, the wire
@@ -193,9 +200,9 @@ def _lost_frames(events: Sequence[Event]) -> dict[int, int]:
     """
     lost_in: dict[int, int] = {}
     uncounted: dict[tuple[int, str], int] = {}  # bytes of a frame whose last piece is yet to come, by direction
-    for i, lost in enumerate(events):
-        if not isinstance(lost, WireLost):
-            continue
+    for i in losses:
+        lost = events[i]
+        assert isinstance(lost, WireLost)
         direction = lost.link, lost.source
         size = uncounted.pop(direction, 0) + lost.length
         for before in range(i - 1, -1, -1):
@@ -222,6 +229,7 @@ def _paths(
     *,
     lost_in: dict[int, int],
     events: Sequence[Event],
+    blind: bool,
     closing: bool = False,
 ) -> Iterator[Message]:
     sends_left, arrivals_left = deque(sends), deque(arrivals)
@@ -232,9 +240,6 @@ def _paths(
             yield Message(source, sent, lost_in[frame], None, lost=True, closing=closing)
         else:
             yield Message(source, sent, frame, _next(arrivals_left, frame), closing=closing)
-    # If the wire can read the frames, a message that it never saw has not arrived.
-    wire = [event for event in events if event.lane == "wire"]
-    blind = not wire or any(isinstance(event, WireOpaque) and event.source == source for event in wire)
     for sent in sends_left:
         yield Message(source, sent, None, _next(arrivals_left, sent) if blind else None, closing=closing)
 

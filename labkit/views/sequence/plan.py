@@ -148,13 +148,14 @@ def plan(timeline: Timeline, *, limit: int = 60, lanes: Collection[Any] | None =
     stop = stop_of(events)
     candidates = [i for i in range(len(events)) if i not in pairing.on_arrow]
     kept = fold(events, candidates, limit, stop)
+    drawn = set(kept)
 
     # Each event that is kept has a row; so has each gap of events that are left out, and each pause.
     rows: dict[int, int] = {}
     folds: list[Fold] = []
     row, last, hidden = 0, None, 0
     for i in [*candidates, None]:
-        if i is not None and i not in kept:
+        if i is not None and i not in drawn:
             hidden += 1
             continue
         if hidden:
