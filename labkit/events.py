@@ -863,6 +863,7 @@ class HandlerEnd(Event, frozen=True):
     ``close_code`` is the code that the handler's own connection reports. ``loss`` says whether the handler raised an
     exception that reports a lost connection; ``induced``, whether what it raised comes from the exception of a fault.
     ``written_for`` names another library, if the exception shows that the handler is written for that one.
+    ``timed_out`` tells of the ``asyncio.timeout`` around the handler, if it has expired: whether it has fired.
     ``doubt`` is a reason why the handler may have noticed a loss without being told.
     """
 
@@ -874,6 +875,7 @@ class HandlerEnd(Event, frozen=True):
     written_for: str | None = None
     doubt: str | None = None
     induced: bool = False
+    timed_out: bool | None = None
 
     @property
     def failed(self) -> bool:

@@ -81,6 +81,8 @@ class Findings:
         swallowed: the lines, in the handler's file or cell, at which a cancel ended that the handler did not pass on:
             neither by raising it again, nor by ``Task.uncancel()``. None if that is unknown: the server is not the
             lab's, the recording is an older one, or a cancel ended at a line that is not known.
+        timed_out: of the ``asyncio.timeout`` around the handler that the fault ``cancel`` lets expire: whether it has
+            fired, when the handler ended; None if it has not ended, or was not limited so.
         struck: whether the fault found a live connection; None where there was no fault, or none was due.
         answered: for a connection that stayed while the fault struck another: whether its client still got answers to
             what it sent after the fault; None for every other connection.
@@ -101,6 +103,7 @@ class Findings:
     blocked: float = 0.0
     blocked_line: int | None = None
     swallowed: tuple[int, ...] | None = ()
+    timed_out: bool | None = None
     struck: bool | None = None
     answered: Answered | None = None
     reaction: Reaction | None = None
@@ -180,6 +183,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         blocked=sum((block.seconds for block in blocks), 0.0),
         blocked_line=None if longest is None else longest.line,
         swallowed=_swallowed(events, marks),
+        timed_out=None if end is None else end.timed_out,
         struck=True if fault is not None else False if events.first(WireSpared) else None,
         answered=None if marks.elsewhere is None else _answered(events, marks.elsewhere),
         reaction=None if marks.seen else react(events, None if marks.stop is None else marks.stop.at),

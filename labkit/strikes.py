@@ -64,7 +64,7 @@ class Strike:
         if self.verdict is None:
             return (self.word, self.reason)
         raised = (self.verdict.exception or "").partition(":")[0]
-        return (self.word, self.verdict.ending, raised, self.verdict.cleanup, self.notes)
+        return (self.word, self.verdict.ending, raised, self.verdict.cleanup, self.verdict.swallowed, self.notes)
 
     def row(self) -> dict[str, Any]:
         """The moment as a flat row."""

@@ -20,7 +20,8 @@ class Verdict(Findings):
 
     It has every finding of ``labkit.findings.Findings``: ``ending``, ``exception``, ``close_code``, ``noticed``,
     ``noticed_after``, ``lines_never_ran``, ``cleanup``, ``leaked``, ``complaints``, ``client_exception``,
-    ``client_close_code``, ``blocked``, ``blocked_line``, ``swallowed``, ``struck``, ``answered`` and ``reaction``.
+    ``client_close_code``, ``blocked``, ``blocked_line``, ``swallowed``, ``timed_out``,
+    ``struck``, ``answered`` and ``reaction``.
 
     Attributes:
         sentence: all of it in plain words.

@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "verdict": {"events", "timeline", "connections", "findings", "sentence"},
     "outcome": {"verdict"},
     "strikes": {"verdict", "outcome"},
+    "advice": {"strikes", "verdict"},
     "views": {"errors", "support", "events", "timeline", "connections", "verdict", "outcome", "strikes"},
     "wire": {"errors", "support", "events", "timeline"},
     "watch": {"errors", "support", "events", "timeline"},

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from labkit.advice import advise
 from labkit.errors import BadValue, LabError, UnknownName
 from labkit.events import HandlerLines, HandlerNote, WireFault
 from labkit.experiment.clocks import one_autojump_loop
@@ -16,7 +17,7 @@ from labkit.experiment.run import Run
 from labkit.experiment.target import find_here
 from labkit.experiment.token import make_token
 from labkit.experiment.when import THROUGH, Await, When
-from labkit.faults import Fault
+from labkit.faults import Cancel, Fault
 from labkit.faults.fault import find_fault
 from labkit.strikes import Fate, Strike, fates
 from labkit.support.checks import is_whole
@@ -63,6 +64,15 @@ class Strip:
     def outcomes(self) -> tuple[Fate, ...]:
         """What can become of the handler, the worst first, each with its moments and lines."""
         return fates(self.strikes)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What to mend in the handler, a sentence each: with its line, its moments, and what mends it.
+
+        Every fault may show a line that swallows a cancel. ``labkit.Cancel`` also shows a handler that does not end, an
+        ``asyncio.timeout`` around it that does not fire, and what it leaves open or behind.
+        """
+        return advise(self.strikes, cancelled=self.fault == Cancel.name)
 
     @property
     def source(self) -> tuple[int, str]:
@@ -122,7 +132,7 @@ class Strip:
     def __str__(self) -> str:
         from labkit.views.strip.words import strip_text
 
-        return strip_text(self.strikes, self._title, self.notices)
+        return strip_text(self.strikes, self._title, (*self.findings, *self.notices))
 
     def __repr__(self) -> str:
         return str(self)
@@ -130,7 +140,8 @@ class Strip:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from labkit.views.bundle import strip_bundle
 
-        return strip_bundle(self.strikes, *self.source, self._title, self.notices, include=include, exclude=exclude)
+        told = (*self.findings, *self.notices)
+        return strip_bundle(self.strikes, *self.source, self._title, told, include=include, exclude=exclude)
 
 
 async def moments(

@@ -32,6 +32,7 @@ class Serving(Protocol):
     def stands(self, only: Collection[int]) -> tuple[int | None, int]: ...  # noqa: D102
     def shut_down(self) -> None: ...  # noqa: D102
     async def cancel(self, only: Collection[int] | None = None) -> None: ...  # noqa: D102
+    async def expire(self, only: Collection[int] | None = None) -> None: ...  # noqa: D102
     def throw(self, exception: Exception, only: Collection[int] | None = None) -> None: ...  # noqa: D102
     def narrow(self, only: Collection[int] | None = None) -> None: ...  # noqa: D102
     def block(self, seconds: float) -> None: ...  # noqa: D102
@@ -127,6 +128,10 @@ class _OwnServer:
     async def cancel(self) -> None:
         """Cancel the client's handler, and wait until it either awaits something again or has ended."""
         await self._server.cancel(self._path.served)
+
+    async def expire(self) -> None:
+        """Let the limit of time around the client's handler expire, and wait as after a cancel."""
+        await self._server.expire(self._path.served)
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the client's handler, at the ``await`` where it stands."""

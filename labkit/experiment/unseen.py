@@ -86,6 +86,10 @@ class Unseen:
         """Refuse: its handlers are out of reach."""
         raise NotImplementedError
 
+    async def expire(self, only: Collection[int] | None = None) -> None:
+        """Refuse: its handlers are out of reach."""
+        raise NotImplementedError
+
     def throw(self, exception: Exception, only: Collection[int] | None = None) -> None:
         """Refuse: its handlers are out of reach."""
         raise NotImplementedError

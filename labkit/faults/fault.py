@@ -94,6 +94,9 @@ class Served(Protocol):
     async def cancel(self) -> None:
         """Cancel the handlers' tasks, and wait until each handler either awaits something again or has ended."""
 
+    async def expire(self) -> None:
+        """Let an ``asyncio.timeout`` around each handler expire, and wait as after ``cancel``."""
+
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handlers, at the ``await`` where each of them stands."""
 

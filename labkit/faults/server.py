@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from labkit.errors import BadValue
@@ -10,7 +11,7 @@ from labkit.faults.fault import Fault, Scene
 from labkit.support.checks import check_seconds, check_text, is_whole
 from labkit.support.clock import scaled, timeout
 
-__all__ = ["BlockedLoop", "HandlerError", "SecondCancel", "Shutdown"]
+__all__ = ["BlockedLoop", "Cancel", "HandlerError", "SecondCancel", "Shutdown"]
 
 
 class InducedError(RuntimeError):
@@ -96,6 +97,29 @@ class BlockedLoop(Fault, name="blocked-loop", family="server"):
             scene.client.send(message)
         # This wait needs no time limit: the block ends by itself.
         await scene.timeline.until(lambda event: isinstance(event, LoopUnblocked), start=before)
+
+
+@dataclass(frozen=True)
+class Cancel(Fault, name="cancel", family="server"):
+    """The handler is cancelled, by an ``asyncio.timeout`` around it that expires.
+
+    On the wire: whatever the library sends when a handler ends.
+    In life: a limit of time around a handler; the shutdown of aiohttp; a task group another task of which has failed.
+    Look for: whether the cancel comes out of the handler, however it has cleaned up. Only then does ``asyncio.timeout``
+    raise its ``TimeoutError``, and does the end of a group or of a server come. ``labkit.moments`` with this fault is a
+    lint for handlers: it cancels at each ``await``, and its ``findings`` tell what to mend.
+    """
+
+    happened = "your handler was cancelled"
+    ends = "handler"
+    demands = "end"
+    needs = "server"
+
+    async def strike(self, scene: Scene) -> None:
+        """Let the limit around the handler expire; wait until the handler awaits something again, or has ended."""
+        with suppress(TimeoutError):
+            async with timeout(scene.patience):
+                await scene.server.expire()
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,14 @@ class Server:
         """
         await self._in_own_loop(self._host.cancel("the fault", only))
 
+    async def expire(self, only: Collection[int] | None = None) -> None:
+        """Let the limits of time around the handlers expire; wait until each waits for something again, or has ended.
+
+        Args:
+            only: the numbers, on the server's side, of the connections; all, if None.
+        """
+        await self._in_own_loop(self._host.expire(only))
+
     def throw(self, exception: Exception, only: Collection[int] | None = None) -> None:
         """Raise an exception in the handlers, at the place where each waits.
 

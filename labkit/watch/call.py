@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from labkit.events import (
@@ -84,6 +84,8 @@ class Call:
         self.task = asyncio.current_task()
         self.ended = Flag()
         self.error: Exception | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._fired = False
         self.waits = Flag()
         self._thrown: Exception | None = None
         self.given_up = False
@@ -183,6 +185,41 @@ class Call:
             self._by = by
             self.task.cancel()
             self._by = None
+
+    async def within_limit(self, handling: Awaitable[Any]) -> Any:
+        """Await the handler inside of an ``asyncio.timeout`` that never expires, unless a fault lets it.
+
+        Args:
+            handling: what runs the handler.
+
+        Returns:
+            What the handler returns. What it raises passes through; if the limit has fired, it is a cancel, which is
+            what the library would see without the limit.
+        """
+        came = False
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                try:
+                    return await handling
+                except asyncio.CancelledError:
+                    came = True
+                    raise
+        except TimeoutError:
+            if not came:
+                raise  # the handler's own
+            self._fired = True
+            raise asyncio.CancelledError from None
+
+    def expire(self) -> None:
+        """Let the ``asyncio.timeout`` around the handler expire, which cancels the handler's task."""
+        self.waits.clear()
+        if self._limit is not None and not self.ended.is_set():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    @property
+    def timed_out(self) -> bool | None:
+        """Whether the limit around the handler has fired, when it had expired; None if it had not."""
+        return self._fired if self._limit is not None and self._limit.expired() else None
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handler, at the place where it waits.

@@ -224,14 +224,16 @@ class Host:
         try:
             handled = self.handler(argument) if begin is None else begin()
             call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
-            result = await tell_cancels(
-                call.coroutine,
-                call.cancelled,
-                lambda: call.given_up,
-                on_wait=call.suspended,
-                held=call.held,
-                replace=lambda exception: self._raise(call, exception),
-                followed=call.follow(original(self.handler)),
+            result = await call.within_limit(
+                tell_cancels(
+                    call.coroutine,
+                    call.cancelled,
+                    lambda: call.given_up,
+                    on_wait=call.suspended,
+                    held=call.held,
+                    replace=lambda exception: self._raise(call, exception),
+                    followed=call.follow(original(self.handler)),
+                )
             )
             if call.handled is not None:
                 ending, raised = "raised", call.handled
@@ -269,6 +271,7 @@ class Host:
                 call=call.number,
                 loss=raised is not None and call.find_loss(raised),
                 doubt=call.doubt,
+                timed_out=call.timed_out,
                 written_for=None if raised is None else written_for(raised, call.argument, self.telltales),
                 induced=raised is not None and call.is_induced(raised),
                 text=ending if raised is None else f"raised {describe_briefly(raised)}",
@@ -445,6 +448,18 @@ class Host:
         calls = self._running(only)
         for call in calls:
             call.cancel(by)
+        for call in calls:
+            await call.waits.wait()
+
+    async def expire(self, only: Collection[int] | None = None) -> None:
+        """Let the limits of time around the handlers expire; wait until each handler waits again, or has ended.
+
+        Args:
+            only: the numbers of the connections; all, if None.
+        """
+        calls = self._running(only)
+        for call in calls:
+            call.expire()
         for call in calls:
             await call.waits.wait()
 

@@ -328,6 +328,7 @@ ACTS: Mapping[str | None, Callable[[Scene], Awaitable[None]]] = {
     "shutdown": shutdown,
     "handler-error": handler_error,
     "blocked-loop": blocked_loop,
+    "cancel": _with(cancel, times=1),
     "second-cancel(times=1)": _with(cancel, times=1),
     "second-cancel": _with(cancel, times=2),
 }

@@ -146,6 +146,7 @@ TABLE: Final[dict[str, dict[str, Mapping[str, Told]]]] = {
         },
         "handler-error": {ANY: Told("InducedError")},
         "blocked-loop": UNTOLD,
+        "cancel": {ANY: Told("cancelled")},
         "second-cancel": {ANY: Told("cancelled")},
     },
     "handshake": {},

@@ -165,6 +165,49 @@ async def test_a_second_cancel_cuts_the_cleanup_that_is_in_flight(on: str) -> No
     assert "cleanup truncated (cache)" in run.verdict.sentence
 
 
+async def test_a_cancel_is_that_of_a_limit_of_time_which_fires() -> None:
+    """The cancel of `asyncio.timeout` around the handler: it comes out, or the limit has had no effect."""
+
+    async def passes(websocket: Any) -> None:
+        async with labkit.resource("database"):
+            await websocket.wait_closed()
+
+    async def returns(websocket: Any) -> None:
+        try:
+            await websocket.wait_closed()
+        except asyncio.CancelledError:
+            return
+
+    async def goes_on(websocket: Any) -> None:
+        await returns(websocket)
+        await asyncio.Event().wait()
+
+    async def fails(websocket: Any) -> None:
+        try:
+            await websocket.wait_closed()
+        finally:
+            raise TimeoutError("of its own")
+
+    told = await asyncio.gather(
+        *(
+            labkit.play(each, "websockets", "cancel", when=labkit.Await(1), patience=0.5)
+            for each in (passes, returns, goes_on, fails)
+        )
+    )
+    first = returns.__code__.co_firstlineno
+    assert [(run.verdict.ending, run.verdict.timed_out, run.verdict.swallowed) for run in told] == [
+        ("cancelled", True, ()),
+        ("returned", False, (first + 3,)),
+        ("running", None, (first + 3,)),
+        ("raised", False, ()),
+    ]
+    assert told[0].outcome == "clean"
+    assert f"line {first + 3} swallowed the cancel by Timeout._on_timeout (asyncio), so the limit" in str(
+        told[2].verdict
+    )
+    assert all(run.verdict.struck for run in told)
+
+
 async def test_a_handler_that_does_not_wake_up_is_cancelled_once() -> None:
     """It waits for a task that does not heed the cancel; after the fault's patience there is no second one."""
 
