@@ -11,6 +11,7 @@ from typing import Any, Final
 from labkit.clients import OWN, check_client, make_client, make_request
 from labkit.connections import Connections
 from labkit.errors import BadValue
+from labkit.events import HandlerBlocked
 from labkit.experiment.clocks import AUTOJUMP, accounting, check_clock, on_autojump, why_real
 from labkit.experiment.elsewhere import Elsewhere
 from labkit.experiment.hosting import check_target, end_experiment, host
@@ -26,7 +27,7 @@ from labkit.faults import Fault
 from labkit.faults.fault import find_fault
 from labkit.stacks import find_stack
 from labkit.stacks.server import Server
-from labkit.stacks.threads import in_own_loop
+from labkit.stacks.threads import in_own_loop, run_in_own_loop
 from labkit.support.autojump import ClockName
 from labkit.support.checks import check_seconds, check_text, is_whole
 from labkit.support.clock import scaled
@@ -74,6 +75,10 @@ async def play(
     If there are several clients, all connect and send their messages, and the fault strikes the connection of the first
     alone, unless it strikes the server. The others then send their messages once more, and stay: ``run.connections``
     tells what became of each. Somebody else who connects during the experiment, such as a port scan, is not struck.
+
+    Server, wire and client share the running loop. If the handler keeps it for itself for a while, the experiment is
+    played once more with wire and client in another thread, whose times are then those of a client elsewhere. A client
+    with a talk of its own, which may belong to the running loop, stays in it.
 
     Args:
         target: a handler: a coroutine function, exactly as the library wants it; or an application: on aiohttp, a
@@ -154,17 +159,12 @@ async def play(
         server_options = {"subprotocols": list(request.subprotocols), **server_options}
     real = why_real((target, talk), chosen) if clock == AUTOJUMP else ""
 
-    async def stage() -> Run:
-        timeline = Timeline()
+    own_loop = chosen is not None and chosen.needs == "own loop"
+
+    async def talk_with(server: Server, connections: Connections) -> None:
+        timeline = server.timeline
         async with AsyncExitStack() as cleanup:
-            cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
-            cleanup.enter_context(cancel_on_interrupt())
-            account = cleanup.enter_context(accounting(timeline))
-            serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
-            own_loop = chosen is not None and chosen.needs == "own loop"
-            server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
             wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
-            connections = Connections(timeline)
             paths = []
             for number in range(1, clients + 1):
                 # A fault that needs a process strikes the first alone.
@@ -178,11 +178,28 @@ async def play(
             cleanup.push_async_callback(_stop, server, paths, scaled(patience))
             scenario = run_scenario(paths, chosen, () if talk else messages, scaled(patience), when)
             await server.blocks.unless_ended(scenario, scaled(patience))
+
+    async def stage(*, apart: bool = False) -> Run:
+        timeline = Timeline()
+        connections = Connections(timeline)
+        async with AsyncExitStack() as cleanup:
+            cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
+            cleanup.enter_context(cancel_on_interrupt())
+            account = cleanup.enter_context(accounting(timeline))
+            serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
+            server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
+            talking = partial(talk_with, server, connections)
+            await (run_in_own_loop(talking) if apart else talking())
         connections.finish()
         name, words = "none" if chosen is None else str(chosen), account.words or real or ""
         return Run(server.handler, on, name, timeline, AUTOJUMP if real is None else "real", words)
 
-    return await (on_autojump(stage) if real is None else stage())
+    if real is None:
+        return await on_autojump(stage)
+    run = await stage()
+    if own_loop or own_process or talk is not None or not _blocks_for_a_while(run):
+        return run
+    return await stage(apart=True)
 
 
 def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:
@@ -212,6 +229,12 @@ def check_values(messages: object, patience: object, clients: object = 1, talk: 
     check_seconds("patience", patience)
     if not is_whole(clients) or clients < 1:
         raise BadValue(f"clients={clients!r}; it takes a whole number from 1")
+
+
+def _blocks_for_a_while(run: Run) -> bool:
+    """Whether a handler has kept the loop that it shares with client and wire, whose times are then its own doing."""
+    blocks = run.timeline.until_stop().all(HandlerBlocked)
+    return bool(blocks) and not any(block.ended for block in blocks)
 
 
 async def _stop(server: Server, paths: Sequence[Path], patience: float) -> None:

@@ -1,17 +1,17 @@
-"""Enters an async context manager in the loop of another thread."""
+"""Enters an async context manager in the loop of another thread, or runs a coroutine there."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from labkit.support.loop import finish, until_done
 
-__all__ = ["in_own_loop"]
+__all__ = ["in_own_loop", "run_in_own_loop"]
 
 T = TypeVar("T")
 
@@ -81,6 +81,24 @@ async def in_own_loop(make: Callable[[], AbstractAsyncContextManager[T]]) -> Asy
         # Even if the caller is cancelled, wait until the thread has ended, so that it leaves nothing behind.
         await finish(stop)
         ended.result()
+
+
+async def run_in_own_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine in a new loop, in a thread of its own, so that the caller's loop can be blocked meanwhile.
+
+    Args:
+        make: makes the coroutine.
+
+    Returns:
+        What it returns. What it raises passes through. A cancel of the caller cancels it.
+    """
+    async with in_own_loop(_life) as loop:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), loop))
+
+
+@asynccontextmanager
+async def _life() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    yield asyncio.get_running_loop()
 
 
 def _new_loop_like(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:

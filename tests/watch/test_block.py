@@ -22,7 +22,7 @@ import pytest
 from aiohttp import web
 
 import labkit
-from labkit.events import HandlerBlocked, HandlerRecv, LoopStop
+from labkit.events import ClientRecv, HandlerBlocked, HandlerRecv, LoopStop, WireFrame
 from labkit.support.clock import scaled
 from tests import handlers
 
@@ -450,3 +450,63 @@ async def test_on_a_busy_machine_no_handler_is_said_to_block(on: str) -> None:
     """A step that only waits for its turn is no block of the handler's."""
     runs = [await labkit.play(handlers.echo(on), on=on, fault="close") for _ in range(10)]
     assert [run.timeline.all(HandlerBlocked) for run in runs] == [[]] * 10
+
+
+# --- a client elsewhere ----------------------------------------------------------------------------------------------
+
+
+async def computes_for_a_while(websocket: Any) -> None:
+    await websocket.send(await websocket.recv())
+    time.sleep(scaled(1.0))
+    await websocket.send("result")
+    async for _ in websocket:
+        pass
+
+
+async def test_the_client_of_a_handler_that_blocks_lives_elsewhere() -> None:
+    """It has its answer before the block; its own keepalive gives up while the server's loop stands still."""
+    options = {"ping_interval": scaled(0.2), "ping_timeout": scaled(0.2)}
+    run = await labkit.play(
+        computes_for_a_while, on="websockets", fault=None, client="websockets", client_options=options, patience=10
+    )
+    [blocked] = run.timeline.all(HandlerBlocked)
+    [answer, *_] = run.timeline.all(ClientRecv)
+    [gave_up] = [event for event in run.timeline.all(WireFrame) if (event.source, event.opcode) == ("client", "CLOSE")]
+    assert answer.at < blocked.at + blocked.seconds / 2
+    assert blocked.at < gave_up.at < blocked.at + blocked.seconds
+    assert (run.verdict.ending, run.verdict.close_code) == ("raised", 1011)
+    assert "sent 1011 (internal error) keepalive ping timeout" in str(run.verdict.client_exception)
+
+
+async def test_a_talk_stays_in_the_running_loop() -> None:
+    """It may use what belongs to that loop, such as an event."""
+    begun = asyncio.Event()
+
+    async def talk(client: Any) -> None:
+        begun.set()
+        await client.send("hello")
+        await client.recv()
+
+    run = await labkit.play(computes_for_a_while, on="websockets", talk=talk, patience=10)
+    assert begun.is_set()
+    assert run.verdict.blocked > 0.5
+
+
+async def test_an_interrupt_of_the_client_elsewhere_leaves_nothing() -> None:
+    """A cancel while the server's loop has to itself what the other waits for."""
+    seen = 0
+
+    async def handler(websocket: Any) -> None:
+        nonlocal seen
+        seen += 1
+        time.sleep(0.1)
+        await websocket.recv()
+        if seen == 2:
+            playing.cancel()
+        await asyncio.Event().wait()
+
+    before = threading.active_count()
+    playing = asyncio.ensure_future(labkit.play(handler, on="websockets", fault=None, patience=0.1))
+    await asyncio.wait([playing])
+    assert playing.cancelled()
+    assert (seen, threading.active_count()) == (2, before)
