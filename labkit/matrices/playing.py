@@ -59,7 +59,7 @@ async def matrix(
             function for each library, as in ``{"echo": {"aiohttp": echo, "websockets": echo_ws}}``. A handler for
             ``aiohttp`` serves each stack of that library that has no handler of its own. A stack without a handler is
             left out.
-        on: the names of the stacks; all of ``labkit.STACKS`` if None.
+        on: the names of the stacks. If None, all but those of ASGI, and these where a mapping has their names.
         faults: faults, or names of faults; all of ``labkit.FAULTS`` if None.
         executor: a ``concurrent.futures.ProcessPoolExecutor`` whose processes play the cells; they must be able to
             import the handlers. Each process gets cells in batches, and an interrupt waits for the batches that have

@@ -102,9 +102,21 @@ def _canceller(frame: FrameType | None, floor: FrameType | None) -> Canceller | 
         if frame is floor or module in _LOOP:
             return _scheduled(frame, floor) if frame is caller else None
         if module not in _PASSING_ON:
-            return Canceller.at(frame)
+            return Canceller.at(_owner(frame))
         frame = frame.f_back
     return None
+
+
+def _owner(frame: FrameType) -> FrameType:
+    """Find whose group of tasks it is that ends a task of its own; of another cancel, the code that asks for it.
+
+    A handler's task is in no group but one of the library's.
+    """
+    outer: FrameType | None = frame
+    if frame.f_code.co_qualname == "TaskGroup._abort":
+        while outer is not None and outer.f_globals.get("__name__") == "asyncio.taskgroups":
+            outer = outer.f_back
+    return frame if outer is None or outer.f_globals.get("__name__") in _LOOP else outer
 
 
 @contextmanager

@@ -184,5 +184,5 @@ def _beneath(coroutine: Any, packages: Collection[str]) -> Any:
     """Find the user's own coroutine, where a framework stands between the library and the handler."""
     inner = coroutine
     while inner is not None and _package(inner) in packages:
-        inner = getattr(inner, "cr_await", None)
+        inner = None if getattr(inner, "cr_running", True) else inner.cr_await
     return coroutine if inner is None or not shows(inner) else inner

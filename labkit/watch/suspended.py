@@ -10,19 +10,26 @@ from typing import Any, Final
 __all__ = ["frames", "handled", "is_open", "shows"]
 
 #: The attributes with which coroutines, generators and asynchronous generators show where they stand (``inspect``).
-_SHOW: Final = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+_SHOW: Final = (
+    ("cr_frame", "cr_await", "cr_running"),
+    ("gi_frame", "gi_yieldfrom", "gi_running"),
+    ("ag_frame", "ag_await", "ag_running"),
+)
 
 #: What Python's own compiler makes; what another one has made shows less of itself.
 _PYTHON: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 
 def _chain(awaited: Any) -> Iterator[tuple[Any, FrameType | None]]:
-    """What is awaited, from the outside inwards, each with its frame; the last has none: it wakes the others."""
+    """What is awaited, from the outside inwards, each with its frame; the last has none: it wakes the others.
+
+    One that runs awaits nothing. To ask it all the same ends Python 3.12.1.
+    """
     while awaited is not None:
-        for frame_name, next_name in _SHOW:
+        for frame_name, next_name, runs_name in _SHOW:
             if isinstance(frame := getattr(awaited, frame_name, None), FrameType):
                 yield awaited, frame
-                awaited = getattr(awaited, next_name)
+                awaited = None if getattr(awaited, runs_name) else getattr(awaited, next_name)
                 break
         else:
             # Such as what `async for` awaits: it does not show its generator, but refers to it.
@@ -34,7 +41,7 @@ def _chain(awaited: Any) -> Iterator[tuple[Any, FrameType | None]]:
 
 def shows(thing: Any) -> bool:
     """Tell whether something is a coroutine, or the like, that shows where it stands."""
-    return any(isinstance(getattr(thing, name, None), FrameType) for name, _ in _SHOW)
+    return any(isinstance(getattr(thing, name, None), FrameType) for name, *_ in _SHOW)
 
 
 def frames(awaited: Any) -> Iterator[FrameType]:

@@ -197,7 +197,7 @@ class Exchanges:
             read,
             asyncio.current_task() if read else None,
             {each.task: each.awaited for each in standings},
-            {(each.task, each.place): each.awaited for each in standings},
+            {(each.task, each.place): each.awaited for each in standings if each.awaited is not None},
             call.messages[1],
             works_of(call.here),
             timers_of(call),

@@ -313,6 +313,22 @@ async def test_a_limit_of_uvicorns_own_cancels_an_endpoint() -> None:
     assert cancelled.data["package"] == "uvicorn"
 
 
+async def test_hypercorn_cancels_an_endpoint_that_it_does_not_tell() -> None:
+    """At a shutdown no endpoint is told; when hypercorn's own limit is over, its group of tasks is cancelled.
+
+    Since Python 3.12 ``Server.wait_closed`` waits for the connections, and hypercorn with it, before any limit.
+    """
+    waits = sys.version_info >= (3, 12)
+    patience = 0.5 if waits else 10
+    shutdown = labkit.play(
+        handlers.asgi_echo, on="asgi-hypercorn", fault="shutdown", graceful_timeout=0.05, patience=patience
+    )
+    run = await shutdown
+    assert (run.verdict.ending, run.verdict.noticed) == (("running", "no") if waits else ("cancelled", "yes")), run
+    packages = [event.data["package"] for event in run.timeline.until_stop().select("handler", "cancelled")]
+    assert packages == ([] if waits else ["hypercorn"])
+
+
 async def test_each_connection_has_its_own_events() -> None:
     """What one endpoint sends on another's websocket is told as such."""
     room: set[WebSocket] = set()
