@@ -14,6 +14,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
@@ -1079,11 +1080,16 @@ def make(
 
 def _declared(kind: type[Event], data: Mapping[str, Any]) -> dict[str, Any]:
     """The details that a kind declares; those that may be None and are left out are None."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    found: dict[str, Any] = {
-        name: None for name, field in fields.items() if field.required and _may_be_none(field.type)
-    }
-    return found | {name: value for name, value in data.items() if name in fields and name not in _COMMON}
+    names, optional = _names_of(kind)
+    return dict.fromkeys(optional) | {name: value for name, value in data.items() if name in names}
+
+
+@cache  # msgspec evaluates the annotations again each time, and a recording has many events
+def _names_of(kind: type[Event]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names of the details that a kind declares; and of those among them that may be left out for None."""
+    fields = [field for field in msgspec.structs.fields(kind) if field.name not in _COMMON]
+    optional = tuple(field.name for field in fields if field.required and _may_be_none(field.type))
+    return frozenset(field.name for field in fields), optional
 
 
 def _may_be_none(kind: Any) -> bool:

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import labkit
@@ -144,3 +145,18 @@ def test_every_lane_is_known_to_the_views() -> None:
 def test_a_label_is_short(event: Event, words: str) -> None:
     """A fault's knobs are in the title, and the modules of exceptions in the text view: the lanes are narrow."""
     assert event.label == words
+
+
+def test_the_annotations_of_a_kind_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each event: a recording has hundreds of thousands of them."""
+    evaluated: list[type] = []
+    fields = msgspec.structs.fields
+
+    def counted(kind: type) -> Any:
+        evaluated.append(kind)
+        return fields(kind)
+
+    monkeypatch.setattr(msgspec.structs, "fields", counted)
+    for number in range(3):
+        make("wire", "closed", "link closed", {"link": number})
+    assert len(evaluated) <= 1

@@ -70,7 +70,7 @@ def write(recording: Recording, path: str | PathLike[str]) -> None:
     }
     # Write all letters as they are, so that people can read the file. UTF-8 cannot encode half a character (a lone
     # surrogate); `backslashreplace` writes it as \uXXXX, which is also JSON's escape.
-    written = json.dumps(content, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
+    written = _as_json(content).encode(errors="backslashreplace")
     file, name = _file(path)
     if not file.name:
         raise BadRecording(f"cannot write {name}: it names no file; give one, such as 'run.json'")
@@ -85,6 +85,19 @@ def write(recording: Recording, path: str | PathLike[str]) -> None:
                 partial.unlink(missing_ok=True)
     except (OSError, ValueError) as problem:
         raise BadRecording(f"cannot write {name}: {_why(problem)}") from None
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    """Write each part on a line, and of the events each one."""
+    lines = []
+    for key, value in content.items():
+        text = json.dumps(value, ensure_ascii=False) if key != "events" else _in_lines(value)
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _in_lines(values: list[Any]) -> str:
+    return "[" + ",".join(f"\n  {json.dumps(value, ensure_ascii=False)}" for value in values) + "\n ]"
 
 
 def read(path: str | PathLike[str]) -> Recording:
