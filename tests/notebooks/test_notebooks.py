@@ -39,9 +39,13 @@ class _Ear:
 sys.stderr = _Ear(sys.stderr)
 
 def _left():
-    import asyncio, psutil
+    import asyncio, json, psutil
+    from ipykernel.connect import get_connection_info
     me = psutil.Process()
-    found = {f"socket {c.laddr} -> {c.raddr} {c.status}" for c in me.net_connections("inet")}
+    # On a busy machine, a channel of the kernel's own may be connected when the first cell has begun.
+    own = {port for name, port in json.loads(get_connection_info()).items() if name.endswith("_port")}
+    sockets = [c for c in me.net_connections("inet") if c.laddr.port not in own]
+    found = {f"socket {c.laddr} -> {c.raddr} {c.status}" for c in sockets}
     for child in me.children(recursive=True):
         found.add(f"process {child.pid} {child.name()}")
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
