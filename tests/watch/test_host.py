@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import operator
+import sys
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -380,7 +381,7 @@ async def test_a_handler_is_stopped_whatever_it_swallows(
     swallows: int, leaked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One cancel may be swallowed; after two the handler is told as left behind, and closed where it stands."""
-    monkeypatch.setattr("labkit.watch.host._WAIT", 0.02)
+    monkeypatch.setattr(sys.modules[Host.__module__], "_WAIT", 0.02)
 
     async def handler(connection: Connection) -> None:
         for _ in range(swallows):
@@ -401,7 +402,7 @@ async def test_a_handler_is_stopped_whatever_it_swallows(
 
 async def test_a_handler_that_cleans_up_is_waited_for_no_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the lab would wait; and who cancels it meanwhile is told as who it is."""
-    monkeypatch.setattr("labkit.watch.host._WAIT", 60)
+    monkeypatch.setattr(sys.modules[Host.__module__], "_WAIT", 60)
 
     async def handler(connection: Connection) -> None:
         try:
