@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from labkit.errors import BadValue
 from labkit.faults import Fault
+from labkit.stacks.server import Server
 from labkit.support.autojump import CLOCKS, REAL, AutojumpLoop, Clock
 from labkit.support.checks import check_choice
 from labkit.support.interrupts import cancel_on_interrupt
@@ -118,9 +119,13 @@ class Account:
 
     Args:
         clock: the clock.
+
+    Attributes:
+        server: the experiment's server, once there is one.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.server: Server | None = None
         self._clock = clock
         self._skipped = clock.skipped
         self._held = dict(clock.held)
@@ -151,6 +156,8 @@ def accounting(timeline: Timeline) -> Iterator[Account]:
     def hold() -> str | None:
         if is_at_work(timeline):
             return "a thread of the handler"
+        if account.server is not None and account.server.waits_outside:
+            return "something outside the lab, for which the handler waits,"
         starts = starts_of(timeline)
         if starts is not None and any(each.what == "process" and each.alive for each in starts.all()):
             return "a process that the handler has started"
@@ -158,9 +165,10 @@ def accounting(timeline: Timeline) -> Iterator[Account]:
 
     loop = asyncio.get_running_loop()
     holds = loop.holds if isinstance(loop, AutojumpLoop) else []
+    account = Account(timeline.clock)
     holds.append(hold)
     try:
-        yield Account(timeline.clock)
+        yield account
     finally:
         holds.remove(hold)
 

@@ -107,9 +107,9 @@ async def play(
         cookies: the cookies that each client has for the server, by name.
         clock: ``"real"``, or ``"autojump"`` for a run that does not wait: it has a loop of its own, in a thread, on
             real sockets, whose time jumps to the next timer when nothing else can happen. All times of the run, and the
-            patience, are in the loop's time; the system's own timers, such as TCP's, do not jump. A thread of the
-            handler holds the time, and so does a child process, or a connection to another program. Where a client has
-            a process of its own, where a fault blocks the server's loop, and where the handler's file reads another
+            patience, are in the loop's time; the system's own timers, such as TCP's, do not jump. What else the handler
+            waits for holds the time: a thread, a child process, a connection to another program. Where a client has a
+            process of its own, where a fault blocks the server's loop, and where the handler's file reads another
             clock, such as ``time.monotonic()``, the run has the real one; ``run.clock`` tells which it had, and the
             text why. What belongs to the running loop, such as a pool of connections, cannot be used in the other one.
         patience: how long the handler may take for each message, and from the fault to its end, and how long a talk may
@@ -188,6 +188,7 @@ async def play(
             account = cleanup.enter_context(accounting(timeline))
             serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
             server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
+            account.server = server
             talking = partial(talk_with, server, connections)
             await (run_in_own_loop(talking) if apart else talking())
         connections.finish()

@@ -15,6 +15,7 @@ from labkit.timeline import Timeline
 from labkit.watch.block import Blocks
 from labkit.watch.host import Host
 from labkit.watch.moments import Moment
+from labkit.watch.rest import waits_outside
 from labkit.watch.through import Exchanges, Through
 
 __all__ = ["Server"]
@@ -78,6 +79,11 @@ class Server:
             The line, in the handler's file, at which it waits, or None; and how many times it has waited by now.
         """
         return self._host.stands(only)
+
+    @property
+    def waits_outside(self) -> bool:
+        """Whether a handler waits for something outside the lab; in the server's own loop."""
+        return any(waits_outside(call) for call in list(self._host.calls))
 
     def watch_for(self, moment: Moment) -> None:
         """Have a moment looked for in the handlers that are called from now on."""

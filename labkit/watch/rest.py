@@ -15,7 +15,7 @@ from labkit.watch.call import Call
 from labkit.watch.stand_ins import Entered, WaitsFor
 from labkit.watch.suspended import frames, shows
 
-__all__ = ["Place", "Standing", "may_run", "tasks_of", "timers_of"]
+__all__ = ["Place", "Standing", "may_run", "tasks_of", "timers_of", "waits_outside"]
 
 #: Where a suspended coroutine stands: in each function that it has called, the line.
 Place = tuple[tuple[CodeType, int | None], ...]
@@ -90,6 +90,34 @@ def tasks_of(call: Call) -> list[Standing]:
         tasks[call.task] = _beneath(call.coroutine, call.packages)
     own = [each for each in tasks.items() if each[0] is call.task or _package(each[1]) not in call.packages]
     return [_look(*each, inside) for each in own]
+
+
+def waits_outside(call: Call) -> bool:
+    """Tell whether a task of a handler waits for what neither its client, nor a timer, nor code of its own may bring.
+
+    That is what a library does which leaves its work to a thread, such as one for a database.
+
+    Args:
+        call: the call of the handler.
+    """
+    inside = {entered.task for entered in call.entered}
+    return any(
+        each.awaited is not None and not each.told and not _is_a_timers(each) and not _is_shield(each.awaited)
+        for each in tasks_of(call)
+        if each.task not in inside
+    )
+
+
+def _is_a_timers(standing: Standing) -> bool:
+    """Whether a timer sets the very future for which a task waits, as for ``asyncio.sleep``; a limit does not."""
+    timers = getattr(standing.task.get_loop(), "_scheduled", ())
+    return any(argument is standing.awaited for handle in timers for argument in handle._args or ())  # noqa: SLF001
+
+
+def _is_shield(awaited: asyncio.Future[Any]) -> bool:
+    """Whether ``asyncio.shield`` has made a future; the task in it is looked at by itself."""
+    callbacks = getattr(awaited, "_callbacks", None) or ()
+    return any("shield.<locals>" in getattr(callback, "__qualname__", "") for callback, *_ in callbacks)
 
 
 def may_run(task: asyncio.Task[Any] | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import importlib
 import json
 import re
 import subprocess
@@ -131,6 +132,44 @@ async def test_a_thread_that_nobody_awaits_holds_it_too() -> None:
     assert run.verdict.ending == "returned"
     assert done.is_set()
     assert "a thread of the handler held it for" in run.clock_words
+
+
+DATABASE = """
+import asyncio, queue, threading, time
+
+jobs = queue.Queue()
+
+def work():
+    while (job := jobs.get()) is not None:
+        time.sleep(0.1)
+        job.get_loop().call_soon_threadsafe(job.set_result, "row")
+
+threading.Thread(target=work, daemon=True).start()
+
+async def query():
+    job = asyncio.get_running_loop().create_future()
+    jobs.put(job)
+    return await job
+"""
+
+
+async def test_a_library_with_a_thread_of_its_own_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread was there before; what shows is that the handler waits for what nothing in the loop may bring."""
+    (tmp_path / "a_database.py").write_text(DATABASE)
+    monkeypatch.syspath_prepend(tmp_path)
+    database = importlib.import_module("a_database")
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            async with asyncio.timeout(30):
+                await websocket.send(f"{message} {await database.query()}")
+
+    try:
+        run = await play(handler, fault="close")
+    finally:
+        database.jobs.put(None)
+    assert run.verdict.ending == "returned"
+    assert "something outside the lab, for which the handler waits, held it for" in run.clock_words
 
 
 async def reads_monotonic(websocket: Any) -> None:
