@@ -152,6 +152,8 @@ def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
             case _:
                 end = "returned"
         answers = _ANSWERS[found.answered or "unknown"]
+        if found.reaction is not None and found.reaction.tcp is not None:
+            answers += f"{answers and ', and then '}dropped by the server"
         numbers.setdefault((answers, end), []).append(str(number))
     for (answers, end), those in numbers.items():
         many = len(those) > 1

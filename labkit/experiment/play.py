@@ -164,6 +164,8 @@ async def play(
     async def talk_with(server: Server, connections: Connections) -> None:
         timeline = server.timeline
         async with AsyncExitStack() as cleanup:
+            if chosen is not None:
+                chosen.check_plain(server.url)
             wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
             paths = []
             for number in range(1, clients + 1):
@@ -198,7 +200,7 @@ async def play(
     if real is None:
         return await on_autojump(stage)
     run = await stage()
-    if own_loop or own_process or talk is not None or not _blocks_for_a_while(run):
+    if own_loop or own_process or talk is not None or not _blocks_for_a_while(run) or not stack.runs_again(target):
         return run
     return await stage(apart=True)
 

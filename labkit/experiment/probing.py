@@ -17,6 +17,7 @@ from labkit.faults.fault import find_fault
 from labkit.reaction import Reaction
 from labkit.support.progress_bar import bar
 from labkit.support.wording import describe_seconds
+from labkit.verdict import Verdict
 
 __all__ = ["columns", "probe"]
 
@@ -74,9 +75,16 @@ def _row(run: Run) -> dict[str, str]:
         return dict(
             zip(columns(), (run.fault, *_did(verdict.reaction)[:1], "it was over before", "–", "–"), strict=True)
         )
-    other = verdict.others[0].answered if verdict.others else None
-    others = {"yes": "still answered", "no": "no longer answered"}.get(other or "", "unknown")
-    return dict(zip(columns(), (run.fault, *_did(verdict.reaction), others), strict=True))
+    return dict(zip(columns(), (run.fault, *_did(verdict.reaction), _others(verdict)), strict=True))
+
+
+def _others(verdict: Verdict) -> str:
+    """What became of the client that the fault did not strike."""
+    other = verdict.others[0] if verdict.others else None
+    if other is not None and other.reaction is not None and other.reaction.tcp is not None:
+        return "dropped by the server"
+    answered = None if other is None else other.answered
+    return {"yes": "still answered", "no": "no longer answered"}.get(answered or "", "unknown")
 
 
 def _did(reaction: Reaction) -> tuple[str, str, str]:

@@ -156,6 +156,9 @@ async def _reach(moment: Moment, scene: Scene, path: Path) -> bool:
 
 async def _go_on(scene: Scene, path: Path, others: Sequence[Path]) -> None:
     """Wait for what comes of the fault; the other clients talk once more."""
+    if not path.seen:
+        # Only then a server elsewhere, such as a process that the fault has ended, has shown what it makes of it.
+        await _end(path, scene.patience)
     await _all([_end(path, scene.patience), *(_ask_again(each, scene) for each in others)])
     await _all([_end(each, scene.patience) for each in others if any(map(_is_over, each.timeline))])
 

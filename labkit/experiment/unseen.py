@@ -164,6 +164,8 @@ async def play_elsewhere(
             running = await cleanup.enter_async_context(target.running(timeline))
             server = running.server
             told = f"{target.name} listens at {server.name}"
+        if fault is not None:
+            fault.check_plain(server.url)
         timeline.append(LoopTarget(server.url, text=told))
         wire = await cleanup.enter_async_context(Relay(server.url, timeline))
         connections, unseen, paths = Connections(timeline), Unseen(running), []

@@ -68,11 +68,13 @@ class Wire(Relay):
 
         Raises:
             UnknownName: there is no such fault.
-            BadValue: the fault needs more than a wire, the patience is wrong, or the wire is not open.
+            BadValue: the fault needs more than a wire, or frames that TLS hides; the patience is wrong, or the wire is
+                not open.
         """
         chosen = find_fault(fault)
         if chosen.needs in _NEEDS:
             raise BadValue(f"{chosen} needs {_NEEDS[chosen.needs]}, and a wire has none; labkit.play can stage it")
+        chosen.check_plain(self._upstream.geturl())
         limit = scaled(check_seconds("patience", patience))
         if not self.is_open:
             raise BadValue("the wire can strike only inside its `async with` block.")

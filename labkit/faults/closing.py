@@ -171,6 +171,7 @@ class IgnoreClose(Fault, name="ignore-close", family="closing"):
     happened = "the client stopped answering Close frames"
     ends = "nothing"
     demands = "stay"
+    on_frames = True
     moment = "closing"
 
     async def strike(self, scene: Scene) -> None:

@@ -163,6 +163,7 @@ class Fault(ABC):
             separate thread and event loop, which the fault blocks.
         instead: what a library's client does instead, if the fault needs the lab's own client.
         moment: when the fault strikes.
+        on_frames: whether the wire makes frames for it, or waits for some, which TLS would hide from it.
         fills_buffers: whether a handler can notice the fault only after the buffers towards the client are full.
     """
 
@@ -174,6 +175,7 @@ class Fault(ABC):
     needs: ClassVar[Need] = "wire"
     instead: ClassVar[str] = "would not do it"
     moment: ClassVar[Moment] = "talk"
+    on_frames: ClassVar[bool] = False
     fills_buffers: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, name: str, family: str, **keywords: Any) -> None:
@@ -202,6 +204,18 @@ class Fault(ABC):
         if self.needs == "own process" and not hasattr(signal, "SIGSTOP"):
             return "this platform has no SIGSTOP, nor the other signals of POSIX"
         return None
+
+    def check_plain(self, url: str) -> None:
+        """Refuse a server with TLS, if the fault needs frames that the wire can see.
+
+        Args:
+            url: the server's URL.
+
+        Raises:
+            BadValue: it is such a fault, and such a server.
+        """
+        if self.on_frames and url.startswith(("wss:", "https:")):
+            raise BadValue(f"{self} acts on frames, which TLS hides from the wire; play it without TLS")
 
     @property
     def strikes_all(self) -> bool:

@@ -75,6 +75,7 @@ class HandshakeRefused(Fault, name="handshake-refused", family="handshake"):
     happened = "the handshake broke"
     ends = "handshake"
     demands = "nothing"
+    on_frames = True
     moment = "handshake"
 
     status: int = 503

@@ -35,6 +35,7 @@ class BadOpcode(Fault, name="bad-opcode", family="protocol"):
     happened = "the client broke the protocol"
     ends = "connection"
     demands = "end"
+    on_frames = True
 
     opcode: int = 0x3
 
@@ -61,6 +62,7 @@ class BadUtf8(Fault, name="bad-utf8", family="protocol"):
     happened = "the client broke the protocol"
     ends = "connection"
     demands = "end"
+    on_frames = True
 
     async def strike(self, scene: Scene) -> None:
         """Send the frame to the server."""
@@ -84,6 +86,7 @@ class TooBig(Fault, name="too-big", family="protocol"):
     happened = "the client broke the protocol"
     ends = "connection"
     demands = "end"
+    on_frames = True
 
     size: int = 8 * 1024 * 1024
 
@@ -112,6 +115,7 @@ class UnmaskedFrame(Fault, name="unmasked-frame", family="protocol"):
     happened = "the client broke the protocol"
     ends = "connection"
     demands = "end or stay"
+    on_frames = True
 
     async def strike(self, scene: Scene) -> None:
         """Send the frame to the server."""

@@ -87,6 +87,7 @@ class TruncatedFrame(Fault, name="truncated-frame", family="transport"):
     happened = "the client vanished"
     ends = "connection"
     demands = "end"
+    on_frames = True
 
     announced: int = 100
     sent: int = 10

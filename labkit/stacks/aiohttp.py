@@ -80,6 +80,10 @@ class Aiohttp(Stack):
         if not _is_application(target) and not _may_make_one(target):
             super().check_target(target)
 
+    def runs_again(self, target: Any) -> bool:
+        """Tell whether it is no application itself, which is frozen when it has run."""
+        return not _is_application(target)
+
     async def load(self, target: Any, path: str) -> Program:
         """Make the application, and find its handler for the path; a handler needs none."""
         if _is_application(target):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
-from labkit.events import LoopBlocked, LoopShutdown, LoopUnblocked
+from labkit.events import LoopBlocked, LoopException, LoopShutdown, LoopUnblocked
 from labkit.stacks.stack import RunningServer, Stack
 from labkit.support.clock import scaled
+from labkit.support.wording import describe_exception
 from labkit.timeline import Timeline
 from labkit.watch.block import Blocks
 from labkit.watch.host import Host
@@ -218,7 +219,10 @@ class Server:
             await self._host.end_left()
         finally:
             await self._running.stop_accepting()
-            await self._running.stop()
+            try:
+                await self._running.stop()
+            except Exception as error:
+                self._record_failure("the cleanup failed", error)
             self._host.abort()
 
     async def _in_own_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -234,8 +238,16 @@ class Server:
     async def _shut_down(self) -> None:
         # asyncio leaves a client's socket open, unclosed, that it accepts in the turn in which the listener closes.
         await self._running.stop_accepting()
-        await self._running.shut_down()
-        self.timeline.append(LoopShutdown(done=True, text="the shutdown is complete"))
+        try:
+            await self._running.shut_down()
+        except Exception as error:  # an application's own code, such as `on_shutdown`
+            self._record_failure("the shutdown failed", error)
+        else:
+            self.timeline.append(LoopShutdown(done=True, text="the shutdown is complete"))
+
+    def _record_failure(self, what: str, error: Exception) -> None:
+        description = describe_exception(error)
+        self.timeline.append(LoopException(description, what, text=f"{what}: {description}"))
 
     def _block(self, seconds: float) -> None:
         self.timeline.append(LoopBlocked(seconds, text=f"the loop is blocked for {seconds:g} s"))

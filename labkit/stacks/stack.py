@@ -143,6 +143,14 @@ class Stack(ABC):
         """
         check_handler(target, self.argument)
 
+    def runs_again(self, target: Any) -> bool:  # noqa: ARG002 - an application may run once
+        """Tell whether a target that has run can run once more.
+
+        Args:
+            target: what ``check_target`` has let pass.
+        """
+        return True
+
     async def load(self, target: Any, path: str) -> Program:  # noqa: ARG002 - an application has routes
         """Make what the server will run.
 

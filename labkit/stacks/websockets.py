@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from labkit.stacks.stack import RunningServer, Stack
+from labkit.errors import BadHandler
+from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
 from labkit.watch.asked import IsOver
@@ -55,8 +59,31 @@ class Websockets(Stack):
         internal = {"self", "handler", "host", "port", "kwargs"}
         return (set(inspect.signature(serve).parameters) - internal) | _CREATE_SERVER
 
-    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:  # noqa: ARG002 - it has none
-        """Start a server with ``serve``."""
+    def check_target(self, target: Any) -> None:
+        """Refuse what is neither a handler, nor a map of werkzeug's from paths to handlers."""
+        if not _is_map(target):
+            super().check_target(target)
+
+    async def load(self, target: Any, path: str) -> Program:
+        """Find the handler of the path in a map; a handler needs none."""
+        if not _is_map(target):
+            return Program(target)
+        from werkzeug.exceptions import HTTPException
+
+        parts = urlsplit(path)
+        for rule in target.iter_rules():
+            rule.websocket = True  # as the library's own router does
+        try:
+            found = target.bind("127.0.0.1", url_scheme="ws").match(parts.path, query_args=parts.query)
+        except HTTPException as error:
+            rules = ", ".join(sorted(rule.rule for rule in target.iter_rules())) or "none"
+            what = f"the map has no handler for {path}: {error.name}; its rules are {rules}; give one as path="
+            raise BadHandler(what) from None
+        handler, arguments = found
+        return Program(functools.partial(handler, **arguments) if arguments else handler, target)
+
+    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
+        """Start a server with ``serve``; or, for a map, with ``route``."""
         from websockets.asyncio.server import ServerConnection, serve
         from websockets.exceptions import ConnectionClosed
 
@@ -65,11 +92,41 @@ class Websockets(Stack):
 
         make_connection = options.get("create_connection") or ServerConnection
 
-        def create_connection(*arguments: Any, **keywords: Any) -> Any:
-            return host.tap(make_connection(*arguments, **keywords))
+        select = options.get("select_subprotocol")
 
-        server = await serve(call, "127.0.0.1", 0, **{**options, "create_connection": create_connection})
+        def create_connection(protocol: Any, *arguments: Any, **keywords: Any) -> Any:
+            connection = make_connection(protocol, *arguments, **keywords)
+            if select is not None:
+                # `serve` would call it with what is returned here.
+                protocol.select_subprotocol = functools.partial(select, connection)
+            return host.tap(connection)
+
+        options = {**options, "create_connection": create_connection, "select_subprotocol": None}
+        if app is None:
+            server = await serve(call, "127.0.0.1", 0, **options)
+        else:
+            from websockets.asyncio.router import Router, route
+
+            class Watched(Router):
+                """The library's own, which calls the handler of the path through the lab."""
+
+                async def handler(self, connection: ServerConnection) -> None:
+                    """Handle a connection."""
+                    found = functools.partial(connection.handler, **connection.handler_kwargs)
+                    own: Any = host.handler
+                    if (found.func, found.keywords) == (getattr(own, "func", own), getattr(own, "keywords", {})):
+                        await call(connection)
+                    else:
+                        await super().handler(connection)
+
+            server = await route(app, "127.0.0.1", 0, create_router=Watched, **options)
         return _Running(server, host, "wss" if options.get("ssl") else "ws")
+
+
+def _is_map(target: Any) -> bool:
+    # Whoever has made one has imported its module.
+    routing = sys.modules.get("werkzeug.routing")
+    return routing is not None and isinstance(target, routing.Map)
 
 
 class _Running(RunningServer):

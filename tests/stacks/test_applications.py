@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -139,6 +140,23 @@ async def test_an_application_itself_is_played_once() -> None:
     assert run.outcome == "clean"
     with pytest.raises(BadHandler, match="has run already, and runs once: give the function that makes it"):
         await labkit.play(app, path="/table", **ANN)
+
+
+async def test_an_application_whose_handler_blocks_is_played_once() -> None:
+    """A factory could be played again, with the client in another thread."""
+
+    async def blocks(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            time.sleep(0.3)  # noqa: ASYNC251 - the mistake
+            await ws.send_str(message.data)
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/", blocks)
+    run = await labkit.play(app, fault="close")
+    assert run.outcome == "blocks"
 
 
 def makes_nothing() -> Any:
