@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["WebsocketsClient"]
 
 
+#: Keyword arguments of `loop.create_connection` that `connect` passes on.
+_CREATE_CONNECTION = {"family", "local_addr", "server_hostname", "ssl", "ssl_handshake_timeout", "ssl_shutdown_timeout"}
+
+
 class WebsocketsClient(LibraryClient):
     """``async with connect(url) as websocket: async for message in websocket: ...``."""
 
@@ -26,10 +30,10 @@ class WebsocketsClient(LibraryClient):
 
     @classmethod
     def option_names(cls) -> set[str]:
-        """List the keyword arguments of ``connect``."""
+        """List the keyword arguments of ``connect``, and those that it passes on to ``loop.create_connection``."""
         from websockets.asyncio.client import connect
 
-        return set(inspect.signature(connect).parameters) - {"self", "uri", "kwargs"}
+        return (set(inspect.signature(connect).parameters) - {"self", "uri", "kwargs"}) | _CREATE_CONNECTION
 
     def _connect(self) -> AbstractAsyncContextManager[Any]:
         from websockets.asyncio.client import ClientConnection, connect
