@@ -331,6 +331,46 @@ async def awaits_a_stubborn_task(_: Any) -> None:
     await forever()
 
 
+async def answers_whatever_happens(_: Any) -> None:
+    """A clause for everything around each message, as beginners write it (python-websockets/websockets#1013)."""
+    for turn in range(2):
+        try:
+            await (forever() if turn == 0 else asyncio.sleep(0))
+        except:  # noqa: E722 - here
+            await asyncio.sleep(0)
+    await forever()
+
+
+async def leaves_its_loop(_: Any) -> None:
+    """The cancel is a reason to leave the loop, as a lost connection is (ensoft/entrance#16)."""
+    while True:
+        try:
+            await forever()
+        except (asyncio.CancelledError, ConnectionError):  # here
+            break
+    await asyncio.sleep(0)
+
+
+async def takes_it_for_its_tasks(_: Any) -> None:
+    """It expects the cancel of the task that it has ended, and gets its own (Aureliolo/synthorg#1500)."""
+    release = asyncio.Event()
+
+    async def consumer() -> None:
+        try:
+            await forever()
+        finally:
+            await release.wait()
+
+    task = asyncio.create_task(consumer())
+    await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:  # here
+        DIARY.append("stopped")
+    await forever()
+
+
 INNOCENT = (
     passes, cleans_up_and_passes_on, keeps_it_for_later, catches_another_in_the_cleanup, takes_it_back, limits_itself,
     waits_for, groups, ends_its_own_task, fails_in_the_cleanup,
@@ -339,6 +379,7 @@ GUILTY = (
     excepts, excepts_all, excepts_base, excepts_by_another_name, suppresses, suppresses_in_a_stack, returns_finally,
     breaks_finally, passes_it_on_to_itself, leaves_the_outer_alone, fails_afterwards, turns_it_into_an_error,
     asks_a_helper, streams, sits_in_a_session, ignores_its_limit, ignores_its_group, awaits_a_stubborn_task,
+    answers_whatever_happens, leaves_its_loop, takes_it_for_its_tasks,
 )  # fmt: skip
 
 #: The functions in which the cancel ends, where that is not the handler.
