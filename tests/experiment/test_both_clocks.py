@@ -57,8 +57,8 @@ STYLES = (
     handlers.awaited_again,
     handlers.three_resources,
 )
-#: Of the pairs of a stack, so many in every run of the tests; all of them in the soak.
-EVERY = 80
+#: Of the pairs of a stack, one in so many: in every run of the tests; in the soak; and there beside busy processes.
+EVERY, SOAK, BUSY = 80, 8, 16
 
 
 class Told(NamedTuple):
@@ -237,10 +237,11 @@ async def test_some_pairs_are_the_same(on: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("busy", [0, 6])
+@pytest.mark.parametrize(("busy", "step"), [(0, SOAK), (6, BUSY)])
 @pytest.mark.parametrize("on", OPTIONS)
-async def test_all_pairs_are_the_same(on: str, busy: int) -> None:
-    """Also beside six processes that never rest."""
+@pytest.mark.xdist_group("busy")
+async def test_many_pairs_are_the_same(on: str, busy: int, step: int) -> None:
+    """Some 800 in all; also beside six processes that never rest."""
     with beside(busy):
-        counts = await find_no_difference(all_of(on))
+        counts = await find_no_difference(all_of(on)[::step])
     assert counts["one of several"] <= RARE * counts.total()
