@@ -18,6 +18,7 @@ from labkit.events import (
     HandlerBlocked,
     HandlerCancelled,
     HandlerEnd,
+    HandlerLog,
     HandlerStart,
     HandlerSwallowed,
     LoopShutdown,
@@ -105,7 +106,9 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
         if _client_clause(events, client_end(events)):
             return what  # the client's clause follows
         if (refused := events.first(ClientRefused)) is not None:
-            return f"{what}: {refused.text}"
+            logged = [log.exception for log in events.all(HandlerLog) if log.failed and log.at <= refused.at]
+            because = next((f"; the server logged {_short(each)}" for each in logged if each), "")
+            return f"{what}: {refused.text}{because}"
         return f"{what}: nobody answered the client" if events.first(ClientConnect) else what
     who, elsewhere = f"{start.handler} on {start.stack}", marks.elsewhere
     if end is None:
