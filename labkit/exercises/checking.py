@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from labkit.errors import BadHandler
 from labkit.exercises.bugs import find_bug, find_forgotten_await, find_stray_exception
 from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
+from labkit.exercises.hints import hold_hint
 from labkit.exercises.progress_file import mark_done
 from labkit.exercises.punctual import Turns, was_held_up
 from labkit.exercises.registry import EXERCISES
@@ -61,6 +62,7 @@ async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real
     """
     exercise = find("exercise", name, EXERCISES)
     check_loop()
+    hold_hint(name)
     try:
         _check_signature(exercise, handler)
         async with one_autojump_loop(clock) as time, Turns().watched(time) as turns:

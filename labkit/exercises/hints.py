@@ -11,10 +11,13 @@ from labkit.exercises.registry import EXERCISES
 from labkit.support.checks import find
 from labkit.views.mime import choose
 
-__all__ = ["HelpText", "forget_hints", "hint", "solution"]
+__all__ = ["HelpText", "forget_hints", "hint", "hold_hint", "solution"]
 
 #: How many hints of each exercise have been given since labkit was imported.
 _hints_given: Final[dict[str, int]] = {}
+
+#: The exercises that were checked after their last hint.
+_checked: Final[set[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class HelpText:
 def hint(name: str) -> HelpText:
     """Show the next hint of an exercise. The first hint is small; the third is nearly the solution.
 
+    The first call after a check shows the last hint again, so that to run a whole notebook again spends none.
+
     Args:
         name: the exercise's name, one of ``labkit.EXERCISES``.
 
@@ -55,8 +60,10 @@ def hint(name: str) -> HelpText:
         UnknownName: there is no such exercise.
     """
     exercise = find("exercise", name, EXERCISES)
-    number = min(_hints_given.get(name, 0) + 1, len(exercise.hints))
+    given = _hints_given.get(name, 0)
+    number = given if given and name in _checked else min(given + 1, len(exercise.hints))
     _hints_given[name] = number
+    _checked.discard(name)
     last = number == len(exercise.hints)
     then = f'That was the last; there is labkit.solution("{name}").' if last else "Call again for the next."
     text = exercise.hints[number - 1]
@@ -81,6 +88,16 @@ def solution(name: str) -> HelpText:
     return HelpText(source, f"```python\n{source}\n```")
 
 
+def hold_hint(name: str) -> None:
+    """Make the next call of ``hint`` show the last hint of an exercise again, since a check came between.
+
+    Args:
+        name: the exercise's name.
+    """
+    _checked.add(name)
+
+
 def forget_hints() -> None:
     """Make every exercise begin with its first hint again."""
     _hints_given.clear()
+    _checked.clear()

@@ -32,7 +32,8 @@ class Tasks:
         self._by_number: defaultdict[int | None, list[asyncio.Task[Any]]] = defaultdict(list)
         for task in tasks_of(timeline):
             here = where(task, timeline)
-            if here.lane != APPLICATION:  # which ends its own when it is cleaned up
+            # An application ends its own when it is cleaned up; and a client's are not the server's to end.
+            if here.lane not in (APPLICATION, "client"):
                 self._by_number[here.number].append(task)
 
     def of(self, number: int | None) -> list[asyncio.Task[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,19 @@ def test_the_hints_come_one_after_the_other() -> None:
     assert shown[3] == shown[2]
     assert f'labkit.solution("{NAME}")' in shown[2]
     assert str(labkit.hint("recv")).startswith("Hint 1 of 3")
+
+
+async def test_to_run_a_notebook_again_spends_no_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a check, the hint shown last comes once more; a second call is for another."""
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    exercise = labkit.EXERCISES["recv"]
+    for _ in range(2):  # Run All, twice
+        await labkit.check("recv", exercise.starter)
+        assert str(labkit.hint("recv")).startswith("Hint 1 of 3")
+    assert str(labkit.hint("recv")).startswith("Hint 2 of 3")
+    await labkit.check("recv", exercise.starter)
+    assert str(labkit.hint("recv")).startswith("Hint 2 of 3")
+    assert str(labkit.hint("recv")).startswith("Hint 3 of 3")
 
 
 def test_a_notebook_gets_markdown() -> None:

@@ -43,6 +43,17 @@ async def test_a_task_that_ends_by_itself_is_not_left_behind() -> None:
     assert ended.at < run.timeline.select("loop", "stop")[0].at
 
 
+async def test_the_tasks_of_a_client_are_not_the_handlers() -> None:
+    """A client written with a library has tasks in the same loop; the lab ends them, and tells of none."""
+
+    async def fails_at_once(websocket: Any) -> None:
+        raise TypeError("old style")
+
+    run = await labkit.play(fails_at_once, on="websockets", fault="close", client="websockets")
+    assert run.timeline.select("client", "ended")
+    assert run.timeline.all(LoopEnded) == []
+
+
 async def test_a_task_that_goes_on_is_left_behind() -> None:
     """It is ended by the lab; a handler that still runs has left nothing yet."""
     kept: set[Any] = set()
