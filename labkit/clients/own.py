@@ -17,7 +17,6 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from labkit.clients.request import PLAIN, Request
-from labkit.errors import BadOption
 from labkit.events import (
     ClientCloseReceived,
     ClientCloseSent,
@@ -52,9 +51,6 @@ class OwnClient(asyncio.Protocol):
         timeline: where it records.
         number: its number.
         on_message: called with each message that it receives, if somebody wants them.
-
-    Raises:
-        BadOption: the server speaks TLS, which this client does not.
     """
 
     def __init__(self, url: str, timeline: Timeline, number: int = 1, request: Request = PLAIN) -> None:
@@ -64,11 +60,6 @@ class OwnClient(asyncio.Protocol):
         self._here = Scope(timeline, "client", number)
         self._url = request.url(url)
         self._uri = parse_uri(self._url)
-        if self._uri.secure:
-            raise BadOption(
-                "the lab's own client speaks no TLS; take one of a library, such as client='websockets' with"
-                " client_options={'ssl': context}"
-            )
         self._request = request
         offered = [Subprotocol(each) for each in request.subprotocols]
         self._protocol = ClientProtocol(self._uri, subprotocols=offered or None, max_size=None)
