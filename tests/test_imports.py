@@ -44,7 +44,9 @@ ROOMS["matrices"] = ROOMS["experiment"] | {"experiment"}
 #: imports nothing until it is asked for a name.
 ROOMS["exercises"] = (ROOMS["matrices"] | {"matrices", "labkit"}) - {"stacks", "wire"}
 ROOMS["labkit"] = set()
-ROOMS["cli"] = set(ROOMS)
+#: Loaded by pytest itself; nobody imports it.
+ROOMS["pytest_plugin"] = ROOMS["experiment"] | {"experiment", "labkit"}
+ROOMS["cli"] = set(ROOMS) - {"pytest_plugin"}
 ROOMS["__main__"] = {"cli"}
 
 
