@@ -115,8 +115,8 @@ def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
 class AutojumpLoop(asyncio.SelectorEventLoop):
     """The loop.
 
-    Its own work in threads (``run_in_executor``) holds the time, and so does each socket whose peer is none of its own:
-    what another program does there takes real time.
+    Its own work in threads (``run_in_executor``) holds the time, and so does each of its child processes, and each
+    socket whose peer is none of its own: what another program does there takes real time.
 
     Attributes:
         clock: its clock.
@@ -130,6 +130,7 @@ class AutojumpLoop(asyncio.SelectorEventLoop):
         self.clock: Final = Clock()
         self.holds: Final[list[Hold]] = []
         self._in_threads = 0
+        self._children: list[asyncio.SubprocessTransport] = []
         self._looks = _Selector(self)
         super().__init__(self._looks)
         self._looks.begin()
@@ -150,10 +151,26 @@ class AutojumpLoop(asyncio.SelectorEventLoop):
     def _back_from_thread(self, _: object) -> None:
         self._in_threads -= 1
 
+    async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
+        """Start a child process; until the loop knows that it has ended, the time does not jump."""
+        return self._with_child(await super().subprocess_exec(*args, **options))
+
+    async def subprocess_shell(self, *args: Any, **options: Any) -> Any:
+        """The same, with a shell."""
+        return self._with_child(await super().subprocess_shell(*args, **options))
+
+    def _with_child(self, started: tuple[asyncio.SubprocessTransport, T]) -> tuple[asyncio.SubprocessTransport, T]:
+        self._children.append(started[0])
+        return started
+
     def held(self) -> str | None:
         """Tell what holds the time now, in words; None if nothing does."""
         if self._in_threads:
             return "a thread"
+        # Its pipes are closed a while before a thread tells the loop of its end.
+        self._children = [child for child in self._children if child.get_returncode() is None]
+        if self._children:
+            return "a child process"
         return next(filter(None, (hold() for hold in self.holds)), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
@@ -77,16 +78,27 @@ def find_place(frame: FrameType | None, file: str | None) -> Place | None:
 def may_be_broken(frame: FrameType | None, file: str | None) -> bool:
     """Tell whether the user's code runs, or what it has called; but nothing of the lab's inside it.
 
+    Nor what Python calls there when a destructor has failed, since it drops an exception that comes out of that.
+
     Args:
         frame: the innermost frame.
         file: the handler's file, or None.
     """
+    hook = _hook()
     for each in _stack(frame):
+        if _is_labs(each) or each.f_code is hook:
+            return False
         if _is_users(each, file):
             return True
-        if _is_labs(each):
-            return False
     return False
+
+
+def _hook() -> CodeType | None:
+    """The code of what Python calls with an exception that nobody can catch; None if it is Python's own."""
+    hook = sys.unraisablehook
+    while isinstance(hook, partial):
+        hook = hook.func
+    return getattr(hook, "__code__", None)
 
 
 def describe_place(place: Place) -> str:

@@ -151,7 +151,7 @@ def test_a_connection_to_somebody_else_holds_the_time() -> None:
 
 
 def test_a_child_process_holds_the_time() -> None:
-    """Its pipes lead outside of the loop."""
+    """Its pipes lead outside of the loop; and when they are closed, it may take a while to end."""
 
     async def main(loop: AutojumpLoop) -> bytes:
         async with asyncio.timeout(FAR):

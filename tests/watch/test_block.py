@@ -452,6 +452,32 @@ async def test_on_a_busy_machine_no_handler_is_said_to_block(on: str) -> None:
     assert [run.timeline.all(HandlerBlocked) for run in runs] == [[]] * 10
 
 
+async def test_what_tells_of_a_failed_destructor_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would drop what ends it there; the handler is ended when its own code runs."""
+    broken: list[BaseException] = []
+
+    def tell(_: Any) -> None:
+        try:
+            time.sleep(0.01)
+        except BaseException as error:
+            broken.append(error)
+
+    class Fails:
+        def __del__(self) -> None:
+            raise ValueError
+
+    async def handler(websocket: Any) -> None:
+        await websocket.recv()
+        while True:
+            Fails()
+            time.sleep(0.001)
+
+    monkeypatch.setattr(sys, "unraisablehook", tell)
+    run = await labkit.play(handler, on="websockets", patience=0.2)
+    assert run.outcome == "blocks"
+    assert broken == []
+
+
 # --- a client elsewhere ----------------------------------------------------------------------------------------------
 
 
@@ -506,7 +532,7 @@ async def test_an_interrupt_of_the_client_elsewhere_leaves_nothing() -> None:
         await asyncio.Event().wait()
 
     before = threading.active_count()
-    playing = asyncio.ensure_future(labkit.play(handler, on="websockets", fault=None, patience=0.1))
+    playing = asyncio.ensure_future(labkit.play(handler, on="websockets", fault=None, patience=0.5))
     await asyncio.wait([playing])
     assert playing.cancelled()
     assert (seen, threading.active_count()) == (2, before)
