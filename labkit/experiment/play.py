@@ -77,8 +77,8 @@ async def play(
     tells what became of each. Somebody else who connects during the experiment, such as a port scan, is not struck.
 
     Server, wire and client share the running loop. If the handler keeps it for itself for a while, the experiment is
-    played once more with wire and client in another thread, whose times are then those of a client elsewhere. A client
-    with a talk of its own, which may belong to the running loop, stays in it.
+    played once more with wire and client in another thread, whose times are then those of a client elsewhere; so the
+    handler is called twice. A client with a talk of its own, which may belong to the running loop, stays in it.
 
     Args:
         target: a handler: a coroutine function, exactly as the library wants it; or an application: on aiohttp, a
@@ -202,7 +202,9 @@ async def play(
     run = await stage()
     if own_loop or own_process or talk is not None or not _blocks_for_a_while(run) or not stack.runs_again(target):
         return run
-    return await stage(apart=True)
+    again = await stage(apart=True)
+    # One that blocks at its first call alone, such as for an import, is told as it was.
+    return again if _blocks_for_a_while(again) else run
 
 
 def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:

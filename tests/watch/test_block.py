@@ -504,6 +504,24 @@ async def test_the_client_of_a_handler_that_blocks_lives_elsewhere() -> None:
     assert "sent 1011 (internal error) keepalive ping timeout" in str(run.verdict.client_exception)
 
 
+async def test_a_handler_that_blocks_at_its_first_call_is_told_so() -> None:
+    """The run that is played again does not block; it does not take the place of the one that did."""
+    called = 0
+
+    async def handler(websocket: Any) -> None:
+        nonlocal called
+        called += 1
+        if called == 1:
+            time.sleep(scaled(0.3))
+        async for message in websocket:
+            await websocket.send(message)
+
+    run = await labkit.play(handler, on="websockets", fault="close")
+    assert called == 2
+    assert run.verdict.blocked > 0.2
+    assert run.outcome == "blocks"
+
+
 async def test_a_talk_stays_in_the_running_loop() -> None:
     """It may use what belongs to that loop, such as an event."""
     begun = asyncio.Event()
