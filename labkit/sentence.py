@@ -19,6 +19,7 @@ from labkit.events import (
     HandlerCancelled,
     HandlerEnd,
     HandlerLog,
+    HandlerNotice,
     HandlerStart,
     HandlerSwallowed,
     LoopShutdown,
@@ -35,6 +36,9 @@ __all__ = ["tell", "tell_of_others"]
 
 #: What the handler did for a client that stayed.
 _ANSWERS: Final[Mapping[Answered, str]] = {"yes": "still answered", "no": "no longer answered", "unknown": ""}
+
+#: Who is told more often that the connection is over does not listen.
+_AGAIN: Final = 100
 
 
 def tell(events: Events, marks: Landmarks, found: Findings) -> str:
@@ -70,6 +74,8 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     start, fault = marks.start, marks.fault
     if blocks := events.all(HandlerBlocked):
         yield _blocked_clause(blocks, found)
+    if len(events.all(HandlerNotice)) > _AGAIN:
+        yield f"it was told more than {_AGAIN} times that the connection is over, and asked again"
     yield from _swallowed_clauses(events, marks)
     if marks.end is not None:
         yield "no close code" if found.close_code is None else f"close code {found.close_code}"

@@ -510,3 +510,33 @@ async def test_each_of_two_clients_has_its_own_verdict() -> None:
 def marks(timeline: labkit.Timeline) -> list[Event]:
     """What only the connection has that was struck."""
     return list(timeline.until_stop().all(WireFault, CleanupClosed, HandlerEnd))
+
+
+# --- A handler that does not listen ----------------------------------------------------------------------------------
+
+
+async def swallows_for_ever(websocket: ServerConnection) -> None:
+    while True:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await websocket.send(await websocket.recv())
+
+
+async def asks_once_more(websocket: ServerConnection) -> None:
+    for _ in range(2):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await websocket.recv()
+            await websocket.recv()
+
+
+async def test_a_handler_that_asks_a_lost_connection_again_and_again() -> None:
+    """It never ends, and is told why; the timeline is some screens, not a thousand lines."""
+    run = await labkit.play(swallows_for_ever, on="websockets", fault="reset", patience=0.3)
+    assert (run.outcome, run.verdict.ending, run.verdict.noticed) == ("hangs", "running", "yes")
+    assert "it was told more than 100 times that the connection is over, and asked again" in run.verdict.sentence
+    assert len(str(run).splitlines()) < 120
+
+
+async def test_a_handler_that_asks_once_more_is_not_told_so() -> None:
+    """Twice is no flood."""
+    run = await labkit.play(asks_once_more, on="websockets", fault="reset")
+    assert "asked again" not in run.verdict.sentence
