@@ -187,16 +187,21 @@ if sys.version_info >= (3, 12):
             self._lock = threading.Lock()
             self._ran: Counter[tuple[CodeType, int]] = Counter()
             self._lets_alone = False
+            self._loops: list[int] = []  # the threads of the loops whose handlers are watched
 
         def enter(self, codes: list[CodeType]) -> str | None:
             """Begin to watch; return why that is impossible, or None."""
             with self._lock:
-                return self._enter(codes)
+                why = self._enter(codes)
+                if why is None:
+                    self._loops.append(threading.get_ident())
+                return why
 
         def leave(self, codes: list[CodeType]) -> str | None:
             """End what :meth:`enter` began; return why lines may have been missed, or None."""
             with self._lock:
                 self._leave(codes)
+                self._loops.remove(threading.get_ident())
             return None
 
         def in_thread(self) -> Callable[[], None]:
@@ -224,6 +229,9 @@ if sys.version_info >= (3, 12):
             _ran(code, line)
             self._ran[code, line] += 1
             if self._ran[code, line] <= _AGAIN or cancels_fly():
+                return None
+            # It is let alone in every thread: another one may come to the line for the first time.
+            if {*self._loops} != {threading.get_ident()}:
                 return None
             self._lets_alone = True
             return sys.monitoring.DISABLE
