@@ -112,7 +112,7 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
         if _client_clause(events, client_end(events)):
             return what  # the client's clause follows
         if (refused := events.first(ClientRefused)) is not None:
-            logged = [log.exception for log in events.all(HandlerLog) if log.failed and log.at <= refused.at]
+            logged = [log.exception for log in events.all(HandlerLog) if log.failed]
             because = next((f"; the server logged {_short(each)}" for each in logged if each), "")
             return f"{what}: {refused.text}{because}"
         return f"{what}: nobody answered the client" if events.first(ClientConnect) else what

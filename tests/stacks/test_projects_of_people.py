@@ -253,7 +253,8 @@ async def test_a_token_in_the_subprotocol() -> None:
     )
     refused = await labkit.play(handler, on="websockets", fault="close", **options)
     assert seen == ["chat", "chat"]
-    assert (run.outcome, refused.outcome) == ("clean", "unstarted")
+    assert run.outcome == "clean"
+    assert refused.outcome in {"unstarted", "noisy"}  # older versions of websockets log the refusal as an error
     assert "HTTP 400" in refused.verdict.sentence
 
 
