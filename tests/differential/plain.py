@@ -26,7 +26,7 @@ from tests.differential.story import Seen, Story, seconds
 
 __all__ = ["NotStaged", "play"]
 
-#: Further attempts strike later and later, by so many seconds.
+#: Further attempts strike later and later, by turns of the loop and by so many seconds.
 MOMENT = 0.005
 
 #: And each in another kind of weather: for how long the loop is blocked then, as on a busy machine, where all that is
@@ -383,6 +383,8 @@ async def play(
                 await peer.say(message)
             await wait(seen.bell, lambda: seen.so_far() >= after or scene.over, 2 * patience)
             blocked, late = WEATHER[attempt % len(WEATHER)]
+            for _ in range(attempt):
+                await asyncio.sleep(0)  # a turn of the loop later each time: what is awaited may just have come
             if attempt:
                 await asyncio.sleep(attempt // len(WEATHER) * MOMENT)
             if not scene.over:
