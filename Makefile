@@ -4,7 +4,7 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON :=
-# Five processes for two cores (tests/conftest.py); those that drive one JupyterLab stay together.
+# Six processes for two cores (tests/conftest.py); those that drive one JupyterLab stay together.
 PARALLEL := --numprocesses=auto --dist=loadgroup
 # What needs neither a browser nor a kernel, nor tens of seconds.
 QUICK  := not browser and not notebooks and not slow
@@ -15,7 +15,7 @@ PIP    := $(PY) -m pip --quiet --disable-pip-version-check
 
 help:
 	@echo 'make lab        open the notebooks in JupyterLab (makes $(VENV) first, where need be)'
-	@echo 'make test       run every test, in five processes on two cores'
+	@echo 'make test       run every test, in six processes on two cores'
 	@echo 'make quick      run the tests that need neither a browser nor a kernel, nor tens of seconds'
 	@echo 'make soak       repeat what must never fail: minutes, for CI and before a release'
 	@echo 'make lowest     run the tests with the lowest versions that pyproject.toml admits'

@@ -121,10 +121,10 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Run five processes on two cores, since the tests wait for more than half of their time."""
+    """Run six processes on two cores, since the tests wait for more than half of their time."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # the developer's own number
-    return max(1, (os.cpu_count() or 1) * 5 // 2)
+    return max(1, (os.cpu_count() or 1) * 3)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
