@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import FunctionType, MethodType
@@ -303,7 +303,8 @@ class _Inside:
                 raise error from None
         finally:
             self._of.entered.remove(self._entered)
-            _in_method.reset(self._token)
+            with suppress(ValueError):  # a loop was broken off, and the collector closes what ran in it
+                _in_method.reset(self._token)
 
 
 @contextmanager
