@@ -8,6 +8,9 @@ PYTHON :=
 PARALLEL := --numprocesses=auto --dist=loadgroup
 # What needs neither a browser nor a kernel, nor tens of seconds.
 QUICK  := not browser and not notebooks and not slow
+# What fails beside others is tried once more by itself, and is shown both times: the machine may have been too busy.
+pytest  = $(1) -m pytest $(PARALLEL) $(2) || \
+	$(1) -m pytest --last-failed --last-failed-no-failures=none --numprocesses=0 $(2)
 PIP    := $(PY) -m pip --quiet --disable-pip-version-check
 
 .PHONY: help lab test quick soak lowest check notebooks bench clean
@@ -29,20 +32,20 @@ lab: $(VENV)/.lab
 	@$(PY) -m labkit lab
 
 test: $(VENV)/.dev
-	$(PY) -m pytest $(PARALLEL)
+	$(call pytest,$(PY))
 
 soak: $(VENV)/.dev
-	$(PY) -m pytest -m soak $(PARALLEL)
+	$(call pytest,$(PY),-m soak)
 
 quick: $(VENV)/.dev
-	$(PY) -m pytest $(PARALLEL) -m '$(QUICK)'
+	$(call pytest,$(PY),-m '$(QUICK)')
 
 # Of what the lab itself needs the lowest; of the tools that test it, those that are pinned.
 lowest: $(VENV)/.dev
 	@$(PY) -m uv venv --quiet --clear --python $(PY) $(VENV)-lowest
 	@$(PY) -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
 		--editable '.[asgi,notebooks]' $$(sed -n 's/;.*//; /^[a-z].*==/p' requirements-dev.txt)
-	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) -m '$(QUICK)'
+	$(call pytest,$(VENV)-lowest/bin/python,-m '$(QUICK)')
 
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
