@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from labkit.errors import BadHandler
-from labkit.stacks.stack import Program, RunningServer, Stack
+from labkit.stacks.stack import Program, RunningServer, Stack, make_app
 from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
 from labkit.support.wording import describe_exception
@@ -90,15 +90,7 @@ class Aiohttp(Stack):
             return await _find(target, path, "the application")
         if not _may_make_one(target):
             return Program(target)
-        maker = f"{name_of(target)}()"
-        try:
-            app = target()
-            if inspect.isawaitable(app):
-                app = await app
-        except Exception as error:
-            raise BadHandler(
-                f"{maker}, which shall make the application, raised {describe_exception(error)}"
-            ) from error
+        maker, app = f"{name_of(target)}()", await make_app(target)
         if not _is_application(app):
             raise BadHandler(
                 f"{maker} gave {app!r}, and a function without arguments is to make a web.Application; if it is to be a"

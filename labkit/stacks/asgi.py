@@ -15,11 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from labkit.errors import BadHandler
-from labkit.stacks.stack import Program, RunningServer, Stack
+from labkit.stacks.stack import Program, RunningServer, Stack, make_app
 from labkit.support.clock import scaled
 from labkit.support.replacing import MISSING, replace
 from labkit.support.sockets import port_of
-from labkit.support.wording import describe_exception
 from labkit.watch.asgi import find_endpoint, list_paths, watch_app, watch_frameworks
 from labkit.watch.host import Host, check_handler, may_be_awaited, name_of
 
@@ -96,15 +95,7 @@ class Asgi(Stack):
             return await _find(target, path, f"the application {name_of(target)}")
         if not _makes_app(target):
             return Program(target, Starlette(routes=[WebSocketRoute("/{path:path}", target)]))
-        maker = f"{name_of(target)}()"
-        try:
-            app = target()
-            if inspect.isawaitable(app):
-                app = await app
-        except Exception as error:
-            raise BadHandler(
-                f"{maker}, which shall make the application, raised {describe_exception(error)}"
-            ) from error
+        maker, app = f"{name_of(target)}()", await make_app(target)
         if not _is_app(app):
             raise BadHandler(
                 f"{maker} gave {app!r}; an endpoint takes one argument, the websocket,"

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import importlib.metadata
 import importlib.util
+import inspect
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from labkit.errors import BadOption, NotInstalled, UnknownName
-from labkit.watch.host import Host, check_handler
+from labkit.errors import BadHandler, BadOption, NotInstalled, UnknownName
+from labkit.support.wording import describe_exception
+from labkit.watch.host import Host, check_handler, name_of
 
-__all__ = ["Program", "RunningServer", "Stack", "registry"]
+__all__ = ["Program", "RunningServer", "Stack", "make_app", "registry"]
 
 #: Every stack's class, by name.
 registry: dict[str, type[Stack]] = {}
@@ -198,3 +200,24 @@ class Stack(ABC):
     def __repr__(self) -> str:
         summary = (type(self).__doc__ or "").splitlines()[0].replace("``", "")
         return f"<stack {self.name}: {summary}>"
+
+
+async def make_app(maker: Callable[[], Any]) -> Any:
+    """Call a function that is to make an application, and await what it gives.
+
+    Args:
+        maker: the function, of either kind.
+
+    Returns:
+        What it has made; the stack looks whether that is an application.
+
+    Raises:
+        BadHandler: the function has raised an exception.
+    """
+    try:
+        made = maker()
+        return await made if inspect.isawaitable(made) else made
+    except Exception as error:
+        raise BadHandler(
+            f"{name_of(maker)}(), which shall make the application, raised {describe_exception(error)}"
+        ) from error
