@@ -12,6 +12,8 @@ QUICK  := not browser and not notebooks and not slow
 pytest  = $(1) -m pytest $(PARALLEL) $(2) || \
 	$(1) -m pytest --last-failed --last-failed-no-failures=none --numprocesses=0 $(2)
 PIP    := $(PY) -m pip --quiet --disable-pip-version-check
+# The tests start hundreds of Python processes: compiled modules are kept, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help lab test quick soak lowest check notebooks bench clean
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ help:
 	@echo 'make lowest     run the tests with the lowest versions that pyproject.toml admits'
 	@echo 'make check      formatting, lint, types'
 	@echo 'make notebooks  run all the notebooks and write them, with outputs, as HTML to build/'
-	@echo 'make bench      print the benchmarks (20 minutes: one plays the whole matrix 50 times)'
+	@echo 'make bench      print the benchmarks (30 minutes: one plays the whole matrix 50 times)'
 	@echo 'make clean      remove $(VENV), build/ and the caches'
 
 lab: $(VENV)/.lab

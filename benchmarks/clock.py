@@ -85,11 +85,31 @@ async def whole_matrix() -> None:
     print(f"the cells that wait, patience 10 s: {walls['real']:.1f} s and {walls['autojump']:.1f} s")
 
 
+async def ten_awaits(websocket: Any) -> None:
+    """A handler that suspends ten times for each message."""
+    async for message in websocket:
+        for _ in range(9):
+            await asyncio.sleep(0.001)
+        await websocket.send(message)
+
+
+async def moments() -> None:
+    """A hundred moments of a handler with ten awaits."""
+    for clock in ("real", "autojump"):
+        used = time.process_time()
+        took, strip = await seconds(
+            lambda: labkit.moments(ten_awaits, "websockets", messages=["hello"] * 10, at_most=100, clock=clock)  # noqa: B023
+        )
+        used = time.process_time() - used
+        print(f"{len(strip)} moments, clock {clock:<9} {took:6.2f} s, {used:6.2f} s of CPU")
+
+
 async def main() -> None:
     if AutojumpLoop.impossible is not None:
         print(f"no clock jumps here: {AutojumpLoop.impossible}")
         return
     await defaults()
+    await moments()
     await whole_matrix()
 
 

@@ -3,6 +3,20 @@
 Each server runs in a process of its own, the clients in another one: sockets that send one message, wait for its echo,
 and are reset all together. What counts is the memory of a connection while all are there, and the time from the reset
 until the last handler has cleaned up. Rounds are interleaved, and medians are compared.
+
+The limits are what was asked for, and they are not met: the lab takes about one and a half times the memory, and three
+to four times the time. On Python 3.13 no part alone makes the difference; on 3.11, to watch the lines is half of it.
+Without them, one after the other, a connection of websockets ends sooner by so many µs of processor time, of the
+library's own 50, and is smaller by so many KiB, of 15:
+
+                                   on Python 3.13    on 3.11
+    watching the lines               14 µs  0.8 KiB   63 µs  2.4 KiB
+    what the handler asks             3     0.6        9     0.4
+    what the library tells it        20     1.6       18     1.7
+    who cancels it                    6     0.9        7     0.5
+    its call, start and end          14     1.6       20     1.7
+    what the library does itself      8     1.4        -     1.3
+    all else                          -     0.3        6     0.7
 """
 
 from __future__ import annotations

@@ -68,6 +68,10 @@ async def measure(processes: int) -> None:
     for row in rows:
         longest[row["fault"]] = max(longest.get(row["fault"], 0), row["seconds"] or 0)
     print("the longest cell of each fault", *top(longest, "s"), sep="\n")
+    if processes > 1:
+        with pool(1) as executor:
+            _, alone_wall, _ = await timed(executor)
+        print(f"{processes} workers / one worker {wall / alone_wall:6.2f}")
     if processes:
         return
     alone = {fault: await timed(faults=[fault]) for fault in labkit.FAULTS}

@@ -1,6 +1,7 @@
-"""Does the matrix find the same every time, on a busy machine, and leave nothing? python benchmarks/steady.py.
+"""Does the lab find the same every time, on a busy machine, and leave nothing? python benchmarks/steady.py.
 
-Two busy processes run beside it. Times are left out of what is compared: how long is not what happened.
+It plays five handlers against the whole matrix, and those of ``cases.py``, of which it is known what is right. Two busy
+processes run beside it. Times are left out of what is compared: how long is not what happened.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
+from cases import ALONE, CASES, Case, enough
 from handlers import HANDLERS
 
 import labkit
@@ -27,6 +29,9 @@ import labkit
 #: A cell of the matrix, by its names; and what was found in it.
 Key = tuple[str, str, str]
 Finding = tuple[tuple[str, Any], ...]
+
+#: So many of the cases are played at the same time.
+AT_ONCE = 8
 
 _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s)\b")
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\bport \d+|:\d{4,5}\b|\bpid \d+")
@@ -47,16 +52,51 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def finding(cell: Any) -> Finding:
-    """Tell what was found in a cell, without times and numbers that the system gives out."""
-    if cell.verdict is None:
-        return (("reason", cell.reason),)
-    found = dataclasses.asdict(cell.verdict)
-    del found["noticed_after"]
-    for name, value in found.items():
-        if isinstance(value, str):
-            found[name] = _NUMBERS.sub("…", _DURATION.sub("…", value))
-    return tuple(found.items())
+def finding(verdict: labkit.Verdict) -> Finding:
+    """Tell what was found, without times and numbers that the system gives out."""
+    return tuple(
+        (field.name, steady(getattr(verdict, field.name)))
+        for field in dataclasses.fields(verdict)
+        if field.name not in {"noticed_after", "blocked"}
+    )
+
+
+def steady(value: Any) -> Any:
+    """Take the times and the numbers out of a finding, or out of those of other connections."""
+    if isinstance(value, str):
+        return _NUMBERS.sub("…", _DURATION.sub("…", value))
+    if isinstance(value, labkit.Verdict):
+        return finding(value)
+    return tuple(map(steady, value)) if isinstance(value, tuple) else value
+
+
+async def play_matrix() -> Iterable[tuple[Key, Finding]]:
+    """Play the five handlers on every stack against every fault."""
+    table = await labkit.matrix(HANDLERS, progress=False)
+    return [
+        (
+            (cell.handler, cell.stack, cell.fault),
+            (("reason", cell.reason),) if cell.verdict is None else finding(cell.verdict),
+        )
+        for cell in table.cells
+    ]
+
+
+async def play_cases() -> Iterable[tuple[Key, Finding]]:
+    """Play the cases, some side by side, and those that keep the loop one after the other."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def play(case: Case) -> tuple[Key, Finding]:
+        async with limit:
+            run = await labkit.play(case.handler, case.on, case.fault, **case.options)
+        key = case.handler.__name__, case.on, case.fault or "none"
+        return key, (("right", case.right(run)), *finding(run.verdict))
+
+    enough.clear()
+    found = await asyncio.gather(*(play(case) for case in CASES if case.handler not in ALONE))
+    found += [await play(case) for case in CASES if case.handler in ALONE]
+    enough.set()
+    return found
 
 
 def leftovers() -> dict[str, float]:
@@ -87,33 +127,52 @@ def differences(seen: dict[Key, Counter[Finding]]) -> list[str]:
     return lines
 
 
-async def measure(rounds: int, spinning: int) -> None:
+#: What is played; what each round finds.
+PLAYS: Mapping[str, Callable[[], Awaitable[Iterable[tuple[Key, Finding]]]]] = {
+    "matrix": play_matrix,
+    "cases": play_cases,
+}
+
+
+async def measure(what: str, rounds: int, spinning: int) -> None:
     seen: dict[Key, Counter[Finding]] = defaultdict(Counter)
     with busy(spinning):
-        print("round   wall, s   " + "   ".join(leftovers()))
+        print(f"{what:<6}   wall, s   " + "   ".join(leftovers()))
+        await PLAYS[what]()  # what the libraries import late is there from now on
         for number in range(1, rounds + 1):
             began = time.perf_counter()
-            table = await labkit.matrix(HANDLERS, progress=False)
+            found = await PLAYS[what]()
             wall = time.perf_counter() - began
-            for cell in table.cells:
-                seen[cell.handler, cell.stack, cell.fault][finding(cell)] += 1
-            del table
+            for key, each in found:
+                seen[key][each] += 1
+            del found
             left = leftovers()
             left["children"] -= spinning
             figures = "   ".join(f"{value:>{len(name)}}" for name, value in left.items())
-            print(f"{number:>5}   {wall:>7.1f}   {figures}", flush=True)
+            print(f"{number:>6}   {wall:>7.1f}   {figures}", flush=True)
     told = differences(seen)
     unsteady = sum(len(findings) > 1 for findings in seen.values())
-    print(f"{len(seen)} cells, {rounds} rounds, {spinning} busy processes beside them: {unsteady} cells ever differed")
+    wrong = {key: times for key, findings in seen.items() if (times := count_wrong(findings))}
+    print(f"{len(seen)} plays, {rounds} rounds, {spinning} busy processes beside them: {unsteady} ever differed")
     print("\n".join(told))
+    if what == "cases":
+        print(f"not right: {sum(wrong.values())} of {len(seen) * rounds}")
+        print("\n".join(f"{' · '.join(key)}: {times} times" for key, times in wrong.items()))
+
+
+def count_wrong(findings: Counter[Finding]) -> int:
+    """Count the rounds in which what was found was not right."""
+    return sum(times for each, times in findings.items() if dict(each).get("right") is False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=50, help="how many times the matrix is played (default: 50)")
+    parser.add_argument("--rounds", type=int, default=50, help="how many times all is played (default: 50)")
     parser.add_argument("--busy", type=int, default=2, help="busy processes beside it (default: 2)")
+    parser.add_argument("--only", choices=PLAYS, help="play the matrix alone, or the cases alone")
     options = parser.parse_args()
-    asyncio.run(measure(options.rounds, options.busy))
+    for what in [options.only] if options.only else PLAYS:
+        asyncio.run(measure(what, options.rounds, options.busy))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from contextlib import suppress
+import sys
 
 import aiohttp
 
@@ -13,18 +13,27 @@ import aiohttp
 async def talk(url: str) -> None:
     """Say hello, and print what comes back."""
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
-        while True:
-            await ws.send_str("hello")
-            print(f"process {os.getpid()} got {await ws.receive_str()!r}", flush=True)
+        await ws.send_str("hello")
+        async for message in ws:
+            print(f"process {os.getpid()} got {message.data!r}", flush=True)
             await asyncio.sleep(1)
+            await ws.send_str("hello")
 
 
 def main() -> None:
     """Talk until Ctrl+C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url", nargs="?", default="http://127.0.0.1:8080/")
-    with suppress(KeyboardInterrupt):
-        asyncio.run(talk(parser.parse_args().url))
+    url = parser.parse_args().url
+    try:
+        asyncio.run(talk(url))
+    except KeyboardInterrupt:
+        return
+    except aiohttp.ClientConnectorError:
+        sys.exit(f"nobody listens at {url}: start server.py in another terminal first")
+    except aiohttp.ClientConnectionResetError:
+        pass  # it has gone while this client slept
+    sys.exit("the server is gone")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import sys
 
 from aiohttp import WSCloseCode, web
 
@@ -49,13 +51,16 @@ def main() -> None:
     app[SOCKETS] = set()
     app.router.add_get("/", handler)
     app.on_shutdown.append(close_all)
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=arguments.port,
-        handler_cancellation=arguments.cancel,
-        print=lambda *lines: print(*lines, flush=True),
-    )
+    try:
+        web.run_app(
+            app,
+            host="127.0.0.1",
+            port=arguments.port,
+            handler_cancellation=arguments.cancel,
+            print=lambda *lines: print(*lines, flush=True),
+        )
+    except OSError as problem:
+        sys.exit(f"cannot listen on port {arguments.port} ({os.strerror(problem.errno or 0)}): try --port 8081")
 
 
 if __name__ == "__main__":

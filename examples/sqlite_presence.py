@@ -2,6 +2,7 @@
 
 ``lobby`` is how it is often written. ``mended`` differs in one line. To see the moments of both, in this folder::
 
+    pip install aiosqlite
     python sqlite_presence.py
 """
 
@@ -17,10 +18,14 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-import aiosqlite
 from aiohttp import web
 
 import labkit
+
+try:
+    import aiosqlite
+except ModuleNotFoundError:
+    sys.exit("this example keeps its rows with aiosqlite, which is not installed: python -m pip install aiosqlite")
 
 
 class Presence:
@@ -96,7 +101,7 @@ def nobody_is_left_online(presence: Presence) -> Callable[[labkit.Run], Awaitabl
 
 
 async def main() -> None:
-    """Let the connection be reset at each await of both."""
+    """Let the connection be reset at each moment of both."""
     with tempfile.TemporaryDirectory() as folder:
         async with Presence.open(Path(folder) / "presence.db") as presence:
             for handler in (lobby, mended):

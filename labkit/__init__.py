@@ -57,5 +57,9 @@ class _Door(ModuleType):
         if name not in _modules or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """Travel as modules do, by name: handlers that are sent to another process name this one."""
+        return import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Door

@@ -16,14 +16,16 @@ from labkit.exercises import progress as progress
 from labkit.exercises import solution as solution
 from labkit.experiment.attached import watch as watch
 from labkit.experiment.hosting import host as host
-from labkit.experiment.moments import Strip as Strip
 from labkit.experiment.moments import moments as moments
 from labkit.experiment.play import play as play
 from labkit.experiment.processes import process as process
 from labkit.experiment.run import Run as Run
 from labkit.experiment.run import load as load
+from labkit.experiment.strip import Strip as Strip
+from labkit.experiment.strip import Strips as Strips
 from labkit.experiment.token import replay as replay
 from labkit.experiment.when import Await as Await
+from labkit.experiment.when import Frame as Frame
 from labkit.experiment.wire import Wire as Wire
 from labkit.faults import *
 from labkit.matrices import Matrix as Matrix

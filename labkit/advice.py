@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from labkit.strikes import Strike, ranges
+from labkit.strikes import Strike, moments_of
 from labkit.verdict import Verdict
 
 __all__ = ["advise"]
@@ -27,7 +27,7 @@ def advise(strikes: Sequence[Strike], *, cancelled: bool) -> tuple[str, ...]:
             each = [*_swallowed(strike.verdict), *(_after_a_cancel(strike, strike.verdict) if cancelled else ())]
             for finding in each:
                 found.setdefault(finding, []).append(strike)
-    return tuple(f"{what} ({_moments(those)}): {mending}." for (what, mending), those in found.items())
+    return tuple(f"{what} (at {moments_of(those)}): {mending}." for (what, mending), those in found.items())
 
 
 def _swallowed(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -57,9 +57,3 @@ def _after_a_cancel(strike: Strike, verdict: Verdict) -> Iterator[tuple[str, str
     if verdict.ending != "running" and verdict.leaked:
         what = f"{at} left behind: {', '.join(verdict.leaked)}"
         yield what, "end it, and wait for its end, before the handler ends; a task group does both"
-
-
-def _moments(strikes: Sequence[Strike]) -> str:
-    numbers = [strike.number for strike in strikes if strike.number]
-    through = ["through"] * any(not strike.number for strike in strikes)
-    return "at " + ", ".join([f"await {ranges(numbers)}"] * bool(numbers) + through)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BadHandler", "BadOption", "BadRecording", "BadValue", "LabError", "NotInstalled", "UnknownName"]
+__all__ = [
+    "BadHandler",
+    "BadOption",
+    "BadRecording",
+    "BadValue",
+    "LabError",
+    "NotInstalled",
+    "NotReached",
+    "UnknownName",
+]
 
 
 class LabError(Exception):
@@ -32,6 +41,10 @@ class NotInstalled(LabError, ImportError):
     """A package that the lab needs for this is not installed."""
 
 
+class NotReached(LabError, ConnectionError):
+    """Nobody listens at a URL."""
+
+
 class BadRecording(LabError, ValueError):
     """A file that is not a recording of a run, or that cannot be read or written."""
 
@@ -49,4 +62,5 @@ class UnknownName(LabError, LookupError):
         names = sorted(known)
         near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"there is no {what} {name!r}.{hint} The {what}s are: {', '.join(names)}.")
+        others = f"The {what}s are: {', '.join(names)}." if names else f"There is no {what} at all."
+        super().__init__(f"there is no {what} {name!r}.{hint} {others}")

@@ -554,6 +554,14 @@ class WireLost(LinkEvent, frozen=True):
     what: str | None = None
 
 
+@_kind("wire", "held", "on the wire: {text}", predictable=False)
+class WireHeld(LinkEvent, frozen=True):
+    """The wire keeps ``length`` bytes from one end until the fault has struck between two frames."""
+
+    source: Side
+    length: int
+
+
 @_kind("wire", "full", "on the wire: {text}", predictable=False)
 class WireFull(LinkEvent, frozen=True):
     """One end does not read, so the wire has stopped reading from the other end."""
@@ -711,7 +719,8 @@ class HandlerLines(Event, frozen=True):
     """The handler's lines that can run, its source, and the tool that watches the lines, or why no tool can.
 
     The lines of a helper in the same file join them when the helper first runs; ``helpers`` has the first line and the
-    source of each.
+    source of each. ``elsewhere`` has functions of other files that have run: the name, the lines that can run, the
+    first line, and the source.
     """
 
     executable: list[int]
@@ -720,13 +729,20 @@ class HandlerLines(Event, frozen=True):
     source: str | None
     first: int
     helpers: list[tuple[int, str]] = []
+    elsewhere: list[tuple[str, list[int], int, str | None]] = []
 
 
-@_kind("handler", "line", "the handler runs line {event.line}", label="line {event.line}: {text}", predictable=False)
+@_kind("handler", "line", "the handler runs line {event.where}", label="line {event.where}: {text}", predictable=False)
 class HandlerLine(Event, frozen=True):
-    """A line of the handler runs for the first time."""
+    """A line of the handler runs for the first time; or of a ``function`` in another file, which somebody watches."""
 
     line: int
+    function: str = ""
+
+    @property
+    def where(self) -> str:
+        """The line's number, and the function if that is in another file."""
+        return f"{self.line} of {self.function}" if self.function else str(self.line)
 
 
 @_kind("handler", "recv", "the handler receives {text}", shape="receive", label="{kind} {text}")
@@ -777,12 +793,14 @@ class HandlerNotice(Event, frozen=True):
 class HandlerCancelled(Event, frozen=True):
     """The handler's task is cancelled: ``by`` a function of a ``package``, where these are known.
 
-    ``followed`` says that the lab sees where the cancel ends.
+    ``followed`` says that the lab sees where the cancel ends. ``again`` says that the cancel before has not come to the
+    handler yet: it gets one ``CancelledError`` for both.
     """
 
     by: str | None
     package: str | None
     followed: bool | None = None
+    again: bool = False
 
     @property
     def failed(self) -> bool:
@@ -816,12 +834,14 @@ class HandlerSwallowed(Event, frozen=True):
 class HandlerBlocked(Event, frozen=True):
     """The handler keeps the loop to itself: from here on for so many ``seconds``, nothing else runs in it.
 
-    ``line`` is the line in the handler's file or cell, where that is known; ``ended`` says that the lab has ended it.
+    ``line`` is the line in the handler's file or cell, where that is known; ``ended`` says that the lab has ended it;
+    ``apart``, that client and wire had a loop of their own. If they had not, they stood still too.
     """
 
     seconds: float = 0.0
     line: int | None = None
     ended: bool = False
+    apart: bool = False
 
     @property
     def label(self) -> str:
@@ -923,9 +943,9 @@ class CleanupTruncated(ResourceEvent, frozen=True):
 # --- The loop --------------------------------------------------------------------------------------------------------
 
 
-@_kind("loop", "exception", "the loop reports: {text}", shape="break", failure=True)
+@_kind("loop", "exception", "an error is reported: {text}", shape="break", failure=True)
 class LoopException(Event, frozen=True):
-    """The loop's exception handler is called, with a message and perhaps an exception."""
+    """The loop's exception handler is called, with a message and perhaps an exception; or one ends a thread."""
 
     exception: str | None
     message: str = ""
@@ -948,6 +968,18 @@ class LoopBlocked(Event, frozen=True):
 @_kind("loop", "unblocked", "{text}")
 class LoopUnblocked(Event, frozen=True):
     """The server's loop runs again."""
+
+
+@_kind("loop", "held-up", "{text}", shape="break", predictable=False)
+class LoopHeldUp(Event, frozen=True):
+    """Code of another experiment keeps the loop to itself: from here on for so many ``seconds``, nothing else runs."""
+
+    seconds: float = 0.0
+
+
+@_kind("loop", "met", "{text}", shape="break", predictable=False)
+class LoopMet(Event, frozen=True):
+    """A handler writes to the client of another experiment, which is played in the same loop."""
 
 
 @_kind("loop", "target", "{text}", shape="begin", label="{text}", predictable=False)

@@ -28,6 +28,7 @@ from labkit.events import (
     HandlerLines,
     HandlerLog,
     HandlerNotice,
+    HandlerRecv,
     HandlerSend,
     HandlerStart,
     HandlerSwallowed,
@@ -42,7 +43,17 @@ from labkit.events import (
 from labkit.reaction import Reaction, react
 from labkit.timeline import Events, Timeline
 
-__all__ = ["Answered", "Findings", "Landmarks", "client_end", "find", "find_cleanup", "find_swallowed", "library_of"]
+__all__ = [
+    "Answered",
+    "Findings",
+    "Landmarks",
+    "client_end",
+    "find",
+    "find_answers",
+    "find_cleanup",
+    "find_swallowed",
+    "library_of",
+]
 
 Ending = Literal["returned", "raised", "cancelled", "running", "unknown"]
 Noticed = Literal["yes", "no", "unknown"]
@@ -70,8 +81,8 @@ class Findings:
         leaked: what the handler has left: what still ran when the patience was over, and what it has opened and not
             closed; in words, with the line that has made it, where that is known. None as long as it is unknown, since
             the experiment goes on, or since the server is not the lab's.
-        complaints: log records of level WARNING or higher, and the errors that the loop's exception handler got; None
-            where these are unknown, since the server is not the lab's.
+        complaints: log records of level WARNING or higher, the errors that the loop's exception handler got, and the
+            exceptions that ended a thread; None where these are unknown, since the server is not the lab's.
         client_exception: the exception that the client got at the end: the qualified type and the message; or None.
         client_close_code: the code that the client's own connection reported.
         blocked: for how many seconds in all the handler kept the loop to itself, so that nothing else ran in it; each
@@ -176,7 +187,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         noticed_after=notice.at - fault.at if notice and fault else None,
         lines_never_ran=_never_ran(events, start, timeline.last(HandlerLines)),
         cleanup=find_cleanup(events, marks)[0],
-        leaked=tuple(event.text for event in timeline.all(LoopLeaked)) if marks.over and marks.seen else None,
+        leaked=_leaked(timeline) if marks.over and marks.seen else None,
         complaints=tuple(event.text for event in events if _is_complaint(event)) if marks.seen else None,
         client_exception=None if client is None else client.exception,
         client_close_code=client.code if isinstance(client, ClientEnded) else None,
@@ -190,23 +201,53 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
     )
 
 
+def _leaked(timeline: Events) -> tuple[str, ...]:
+    """What was left behind, each thing once: what then refuses to end has been told before."""
+    left: list[LoopLeaked] = []
+    for event in timeline.all(LoopLeaked):
+        told = next((n for n, each in enumerate(left) if (each.what, each.name) == (event.what, event.name)), None)
+        if event.stubborn and event.what == "task" and told is not None:
+            del left[told]
+        left.append(event)
+    return tuple(event.text for event in left)
+
+
 def _answered(events: Events, fault: WireFault) -> Answered:
     """Whether the client of another connection still gets answers after the fault."""
     asked = max((event.at for event in events.all(ClientSend)), default=fault.at)
     if asked <= fault.at:
         return "unknown"
-    received = [event.at for event in events.all(ClientRecv)]
-    given = [event for event in events.all(HandlerSend) if event.by is None]
-    if any(event.at < fault.at for event in given):
-        # Its handler has answered it before. What the handlers of others send to it is no answer.
-        answers = [event.at for event in given if event.at > asked]
-        since = min(answers, default=None)
+    received, given = find_answers(events)
+    before = any(event.at < fault.at for event in received)
+    if any(event.at < fault.at for event in given) or (not before and events.first(HandlerStart)):
+        # Its handler has answered it before, or nobody has. What the handlers of others send to it is no answer.
+        since = min((event.at for event in given if event.at > asked), default=None)
     else:
         since = asked
-    if since is not None and any(at > since for at in received):
+    if since is not None and any(event.at > since for event in received):
         return "yes"
     # A client that was never answered is not worse off.
-    return "no" if any(at < fault.at for at in received) else "unknown"
+    return "no" if before else "unknown"
+
+
+def find_answers(events: Events) -> tuple[list[ClientRecv], list[HandlerSend]]:
+    """Tell the answers to a client from what it was sent before it had said a word, such as a greeting.
+
+    Args:
+        events: the events of its connection.
+
+    Returns:
+        What the client has received since, which may be from the handlers of others; and what its own handler has sent.
+    """
+    received, sent = events.all(ClientRecv), events.all(HandlerSend)
+    asked, heard = events.first(ClientSend), events.first(HandlerRecv)
+    if asked is None:
+        return [], []
+    # A greeting may be on its way while the client says its first word, but what is sent first arrives first.
+    greetings = 0 if heard is None else sum(event.at < heard.at for event in sent)
+    greetings = max(greetings, sum(event.at < asked.at for event in received))
+    given = [event for event in sent if event.by is None and heard is not None and event.at > heard.at]
+    return received[greetings:], given
 
 
 def library_of(start: HandlerStart | None) -> str | None:
@@ -252,7 +293,7 @@ def _never_ran(events: Events, start: HandlerStart | None, lines: HandlerLines |
     # `lines` is the last event of its kind: at the end it may turn out that a debugger took over the tool.
     if lines is None or start is None or lines.tool is None:
         return None
-    ran = {event.line for event in events.all(HandlerLine)}
+    ran = {event.line for event in events.all(HandlerLine) if not event.function}
     # Of a helper that another connection's handler has called, this one need not run a line.
     helpers = [range(first, first + len(text.splitlines())) for first, text in lines.helpers]
     not_called = {line for helper in helpers if ran.isdisjoint(helper) for line in helper}
@@ -280,10 +321,12 @@ def find_cleanup(events: Events, marks: Landmarks) -> tuple[Cleanup, str]:
         return worst, ""
     names = ", ".join(names_by_cleanup[worst])
     if worst == "outlived" and end is not None:
-        # First the closing that was under way when the handler ended, then those that had not begun.
-        outlived = [life for life in lives.values() if _cleanup_of(life, end, due=due) == worst]
+        # First the closing that was under way when the handler ended, then those that had not begun, as they came.
+        outlived = sorted(
+            (life for life in lives.values() if _cleanup_of(life, end, due=due) == worst), key=_closing_began
+        )
         begun = [life[0].text for life in outlived if _closing_began(life) <= end.at]
-        later = [name for name in names_by_cleanup[worst] if name not in begun]
+        later = [life[0].text for life in outlived if _closing_began(life) > end.at]
         if begun:
             names = f"{', '.join(begun)} in flight" + (f", then {', '.join(later)}" if later else "")
     return worst, f" ({names})"
@@ -297,14 +340,16 @@ def find_swallowed(events: Events, end: HandlerEnd | None) -> list[HandlerSwallo
         end: the end of the handler.
 
     Returns:
-        Where each ended; without those that the handler kept for a while only, and passed on after its cleanup.
+        Where each ended; without those that the handler held back for a while only, and passed on after its cleanup.
     """
     found = events.all(HandlerSwallowed)
     if end is None or end.ending != "cancelled":
         return found
-    # It ended by a cancel: by one that came later, or else by the one that it had kept.
+    # It ended by a cancel: by one that came later, or else by the one that it had held back. A place that holds the
+    # last one back, and passes it on, has held back those before it too: cancels in a row end a handler once.
     last = max((cancel.at for cancel in events.all(HandlerCancelled)), default=end.at)
-    return [each for each in found if each.at <= last]
+    passed_on = {(each.line, each.where, each.whose) for each in found if each.at > last and each.line is not None}
+    return [each for each in found if each.at <= last and (each.line, each.where, each.whose) not in passed_on]
 
 
 def _swallowed(events: Events, marks: Landmarks) -> tuple[int, ...] | None:

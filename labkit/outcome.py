@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from labkit.verdict import Verdict
 
-__all__ = ["MEANINGS", "OUTCOMES", "Cell", "Outcome", "badness", "outcome"]
+__all__ = ["MEANINGS", "OUTCOMES", "Cell", "Outcome", "badness", "lines_of", "outcome"]
 
 Outcome = Literal[
     "clean", "unstarted", "unstruck", "unknown", "noisy", "cancelled", "raised",
@@ -24,7 +24,7 @@ MEANINGS: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
         "clean": "the handler ended, its cleanup was complete, nothing was left and nobody complained",
         "unstarted": "the handler never started, and so had nothing to lose",
-        "unstruck": "the connection was over before the fault could strike",
+        "unstruck": "there was no open connection that the fault could strike",
         "unknown": "the run does not settle it, or there is no run",
         "noisy": "a warning, an error, or an exception that nobody retrieved was reported",
         "cancelled": "the handler was cancelled, and no resource tells whether it cleaned up",
@@ -123,6 +123,11 @@ def _findings(verdict: Verdict) -> Iterator[Outcome]:
 def badness(word: Outcome) -> int:
     """Rank a word: 0 is clean."""
     return OUTCOMES.index(word)
+
+
+def lines_of(lines: Sequence[int] | None) -> str:
+    """List lines in a cell of a data frame, such as ``"12, 14"``; ``"unknown"`` if they are."""
+    return "unknown" if lines is None else ", ".join(map(str, lines))
 
 
 @dataclass(frozen=True)

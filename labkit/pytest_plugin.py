@@ -5,9 +5,9 @@ Every pytest session loads this file where labkit is installed, so it imports no
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -133,20 +133,33 @@ def play(request: pytest.FixtureRequest, _labkit_runs: _Runs) -> Callable[..., A
     plain = not inspect.iscoroutinefunction(getattr(request, "function", None))
 
     async def played(*arguments: Any, **options: Any) -> Run:
-        run = await labkit.play(*arguments, **options)
+        __tracebackhide__ = True
+        try:
+            run = await labkit.play(*arguments, **options)
+        except labkit.LabError as mistake:
+            raise mistake.with_traceback(None) from None  # its sentence says all; the way there is the lab's own
         _labkit_runs[id(run.timeline)] = _Kept(run, _token(*arguments, **options))
         if count is not None and options.get("when") is moment:
             _look_at_moment(run, moment, count)
         return run
 
     def play(*arguments: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
         coroutine = played(*arguments, **options)
-        return labkit.run(coroutine) if plain and not _in_a_loop() else coroutine
+        if not plain or _in_a_loop():
+            return coroutine
+        try:
+            return labkit.run(coroutine)
+        except labkit.LabError as mistake:
+            raise mistake.with_traceback(None) from None
 
     return play
 
 
 def _in_a_loop() -> bool:
+    # Where nobody has imported it yet, it takes most of the time that this file would take.
+    if (asyncio := sys.modules.get("asyncio")) is None:
+        return False
     try:
         asyncio.get_running_loop()
     except RuntimeError:

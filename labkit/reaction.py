@@ -9,6 +9,7 @@ from typing import Literal
 from labkit.events import (
     ClientConnect,
     ClientRecv,
+    ClientRefused,
     LoopExit,
     WireClosed,
     WireFault,
@@ -37,6 +38,7 @@ class Reaction:
         tcp_after: when it has.
         cut: whether the connection was over without the server, so that nothing more of it could be seen.
         watched: how long the lab has watched the connection.
+        refused: how it has refused the client, such as ``"HTTP 403"``; "" if it has not.
         exited: how its process has ended by itself, if the lab has started it; "" if it has not.
     """
 
@@ -48,6 +50,7 @@ class Reaction:
     tcp_after: float | None
     cut: bool
     watched: float
+    refused: str = ""
     exited: str = ""
 
     @property
@@ -59,7 +62,10 @@ class Reaction:
         if self.tcp is not None and self.tcp_after is not None:
             said.append(f"ended TCP with a {self.tcp} after {describe_seconds(self.tcp_after)}")
         who = "the server"
-        if self.answered is not None:
+        if self.refused:
+            yield f"{who} refused the client: {self.refused}"
+            who = "it"
+        elif self.answered is not None:
             yield f"{who} had answered" + ("" if self.answered else " nothing")
             who = "it"
         if said:
@@ -86,6 +92,7 @@ def react(events: Events, until: float | None) -> Reaction:
     received = [event for event in events.all(ClientRecv) if fault is None or event.at <= fault.at]
     close = next((e for e in events.all(WireFrame) if _is_close(e) and e.at >= since), None)
     end = next((e for e in events.all(WireFin, WireReset) if _is_servers(e) and e.at >= since), None)
+    refused = events.first(ClientRefused) if fault is None else None  # otherwise the fault may have refused it
     exited = events.first(LoopExit)
     return Reaction(
         answered=None if events.first(ClientConnect) is None else bool(received),
@@ -96,6 +103,7 @@ def react(events: Events, until: float | None) -> Reaction:
         tcp_after=None if end is None else end.at - since,
         cut=events.first(WireClosed) is not None,
         watched=0.0 if until is None else until - since,
+        refused="" if refused is None else refused.text,
         exited="" if exited is None else exited.text,
     )
 

@@ -22,9 +22,15 @@ from labkit.events import (
     HandlerNotice,
     HandlerStart,
     HandlerSwallowed,
+    LibraryCloseReceived,
+    LibraryCloseSent,
+    LibraryLost,
+    LoopHeldUp,
+    LoopMet,
     LoopShutdown,
     LoopSoFar,
     LoopStop,
+    WireLink,
     WireSpared,
 )
 from labkit.findings import Answered, Findings, Landmarks, client_end, find_cleanup, find_swallowed, library_of
@@ -74,11 +80,19 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     start, fault = marks.start, marks.fault
     if blocks := events.all(HandlerBlocked):
         yield _blocked_clause(blocks, found)
+        if not all(block.apart for block in blocks) and events.first(ClientConnect, WireLink) is not None:
+            who = "wire" if events.first(ClientConnect) is None else "client"
+            yield f"the {who} stood still with it, so its times are unknown"
+    if held := events.all(LoopHeldUp):
+        total = describe_seconds(sum(event.seconds for event in held))
+        yield f"another experiment kept the loop for {total}, so all times are unknown"
+    if events.first(LoopMet) is not None:
+        yield "another experiment had the same clients, so whose doing this is, is unknown"
     if len(events.all(HandlerNotice)) > _AGAIN:
         yield f"it was told more than {_AGAIN} times that the connection is over, and asked again"
     yield from _swallowed_clauses(events, marks)
     if marks.end is not None:
-        yield "no close code" if found.close_code is None else f"close code {found.close_code}"
+        yield _code_clause(events, marks.end, found)
     if never_ran := found.lines_never_ran:
         yield f"line{'s' * (len(never_ran) > 1)} {_ranges(never_ran)} never ran"
     elif never_ran is None and start is not None:
@@ -86,7 +100,8 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     if found.cleanup != "none" and start is not None:
         yield f"cleanup {found.cleanup}{find_cleanup(events, marks)[1]}"
     if fault is not None and fault.unknown is not None:
-        yield f"whether the conversation was through is unknown: {fault.unknown}"
+        what = "the conversation was through" if fault.when is None else "the handler had done all that it could"
+        yield f"whether {what} is unknown: {fault.unknown}"
     if found.leaked:
         yield f"left behind: {', '.join(found.leaked)}"
     if found.complaints:
@@ -122,9 +137,7 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
         inside = [] if stop is None else _inside(events, stop)
         how = f"was still running{after}" + (f", in {' and '.join(inside)}" if inside else "")
     elif end.ending == "cancelled":
-        cancels = [cancel for cancel in events.all(HandlerCancelled) if cancel.at <= end.at]
-        by = cancels[-1].by if cancels else None
-        how = f"was cancelled by {by}" if by else "was cancelled, by whom is unknown"
+        how = _cancelled([cancel for cancel in events.all(HandlerCancelled) if cancel.at <= end.at])
     else:
         how = end.text
     if elsewhere is not None:
@@ -145,6 +158,15 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
     )
 
 
+def _cancelled(cancels: Sequence[HandlerCancelled]) -> str:
+    """Who has cancelled a handler that ended so; where several cancels came to it as one, each of them."""
+    first = next((n for n in reversed(range(len(cancels))) if not cancels[n].again), 0)
+    names = list(dict.fromkeys(cancel.by or "somebody unknown" for cancel in cancels[first:]))
+    if names in ([], ["somebody unknown"]):
+        return "was cancelled, by whom is unknown"
+    return f"was cancelled by {names[0]}" + "".join(f" and, before that came to it, by {each}" for each in names[1:])
+
+
 def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
     """Sentences on what became of the other clients' connections; those of which the same is true share one."""
     numbers: dict[tuple[str, str], list[str]] = {}
@@ -161,7 +183,9 @@ def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
             case _:
                 end = "returned"
         answers = _ANSWERS[found.answered or "unknown"]
-        if found.reaction is not None and found.reaction.tcp is not None:
+        if found.reaction is not None and found.reaction.refused:
+            answers = f"refused: {found.reaction.refused}"
+        elif found.reaction is not None and found.reaction.tcp is not None:
             answers += f"{answers and ', and then '}dropped by the server"
         numbers.setdefault((answers, end), []).append(str(number))
     for (answers, end), those in numbers.items():
@@ -194,6 +218,17 @@ def _client_clause(events: Events, client: ClientRefused | ClientEnded | None) -
         return "the client saw no close code" if code is None else f"the client saw close code {code}"
     gone = events.first(ClientExit)
     return f"the client's {gone.text}" if gone else "the client saw nothing"
+
+
+def _code_clause(events: Events, end: HandlerEnd, found: Findings) -> str:
+    """The close code that the connection reported when the handler ended; websockets has it when TCP is gone."""
+    if found.close_code is not None:
+        return f"close code {found.close_code}"
+    before = {
+        type(event) for event in events.all(LibraryCloseReceived, LibraryCloseSent, LibraryLost) if event.at <= end.at
+    }
+    closing = before == {LibraryCloseReceived, LibraryCloseSent}
+    return "no close code yet, since TCP was still open" if closing else "no close code"
 
 
 def _blocked_clause(blocks: Sequence[HandlerBlocked], found: Findings) -> str:

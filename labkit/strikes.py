@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from labkit.outcome import Outcome, badness, outcome
+from labkit.outcome import Outcome, badness, lines_of, outcome
 from labkit.verdict import Verdict
 
-__all__ = ["BROKEN", "Fate", "Strike", "fates", "ranges"]
+__all__ = ["BROKEN", "Fate", "Strike", "Sweep", "fates", "moments_of", "ranges"]
 
 #: The word for a moment at which the user's own invariant does not hold.
 BROKEN: Final = "broken"
@@ -24,7 +24,7 @@ class Strike:
     """A moment at which the fault has struck, and what came of it.
 
     Attributes:
-        number: how many times the handler had suspended; 0 when the conversation was through.
+        number: how many times the handler had suspended, for a moment at an await; 0 for another one.
         line: the line at which the handler waited, in its file; None if that is unknown.
         done: the handler's notes by then.
         notes: all its notes, by the end of the experiment.
@@ -32,6 +32,8 @@ class Strike:
         verdict: what the run proves; None if there is no run.
         reason: why something is unknown; empty if nothing is.
         token: what ``labkit.replay`` plays this moment again from; empty if there is none.
+        frame: how many frames had passed, for a moment between two of them; None for another one. Without a number and
+            a frame, the conversation was through.
     """
 
     number: int
@@ -42,11 +44,21 @@ class Strike:
     verdict: Verdict | None = field(default=None, repr=False)
     reason: str = ""
     token: str = field(default="", repr=False)
+    frame: int | None = None
 
     @property
     def name(self) -> str:
         """The moment, for a reader."""
+        if self.frame is not None:
+            return f"frame {self.frame}"
         return f"await {self.number}" if self.number else "through"
+
+    @property
+    def label(self) -> str:
+        """The moment, above a picture."""
+        if self.frame is not None:
+            return f"f{self.frame}"
+        return str(self.number or "end")
 
     @property
     def outcome(self) -> Outcome:
@@ -78,11 +90,26 @@ class Strike:
             "ending": "unknown" if verdict is None else verdict.ending,
             "exception": (verdict.exception or "") if verdict is not None else "unknown",
             "cleanup": "unknown" if verdict is None else verdict.cleanup,
+            "swallowed": "unknown" if verdict is None else lines_of(verdict.swallowed),
             "holds": self.holds,
             "sentence": "unknown" if verdict is None else verdict.sentence,
             "reason": self.reason,
             "token": self.token,
         }
+
+
+class Sweep(NamedTuple):
+    """The moments of one fault on one stack.
+
+    Attributes:
+        fault: the fault with its knobs.
+        on: the stack's name.
+        strikes: the moments, in order.
+    """
+
+    fault: str
+    on: str
+    strikes: Sequence[Strike]
 
 
 @dataclass(frozen=True)
@@ -119,10 +146,8 @@ class Fate:
 
     @property
     def moments(self) -> str:
-        """Its moments, such as ``"await 3–5, 8"``."""
-        numbers = [strike.number for strike in self.strikes if strike.number]
-        through = ["through"] * any(not strike.number for strike in self.strikes)
-        return ", ".join([f"await {ranges(numbers)}"] * bool(numbers) + through)
+        """Its moments, such as ``"await 3–5, 8, frame 2"``."""
+        return moments_of(self.strikes)
 
     @property
     def lines(self) -> str:
@@ -166,6 +191,22 @@ def fates(strikes: Sequence[Strike]) -> tuple[Fate, ...]:
 
 def _badness(group: Sequence[Strike]) -> tuple[bool, int]:
     return group[0].word == BROKEN, badness(group[0].outcome)
+
+
+def moments_of(strikes: Sequence[Strike]) -> str:
+    """Write moments in short.
+
+    Args:
+        strikes: the moments, in order.
+
+    Returns:
+        Such as ``"await 3–5, 8, frame 2, through"``.
+    """
+    awaits = [strike.number for strike in strikes if strike.number]
+    frames = sorted(strike.frame for strike in strikes if strike.frame is not None)
+    through = ["through"] * any(strike.name == "through" for strike in strikes)
+    told = [f"{what} {ranges(numbers)}" for what, numbers in (("await", awaits), ("frame", frames)) if numbers]
+    return ", ".join(told + through)
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -7,20 +7,24 @@ import gc
 import os
 import shutil
 import signal
+import ssl
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
-import psutil
 import pytest
 
 from labkit.experiment.run import Run
 from labkit.support.clock import scaled
+from tests.left import Child, children, sockets
 from tests.order import disorder
 
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
+#: Seconds that a test has that repeats what others try once.
+REPEATING = 900
 #: What runs first, the longest before the others, so that processes that share the suite end together.
 LONGEST_FIRST = ("browser", "soak", "slow", "notebooks")
 #: The browser is the distribution's own; any of these will do.
@@ -37,31 +41,14 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "agg")
 
 
-def sockets() -> set[str]:
-    """Describe the sockets of this process, by file descriptor."""
-    found = psutil.Process().net_connections(kind="inet")
-    return {f"socket {c.fd}: {c.laddr} → {c.raddr or 'nobody'} {c.status}" for c in found}
-
-
-def children() -> set[str]:
-    """Describe the processes that this one has started and that still are there."""
-    found = set()
-    for child in psutil.Process().children(recursive=True):
-        try:
-            found.add(f"process {child.pid}: {' '.join(child.cmdline()) or child.name()}")
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def figures() -> set[str]:
     """Describe pyplot's open figures; without importing pyplot, which costs half a second."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     return {f"pyplot figure {number}" for number in pyplot.get_fignums()} if pyplot else set()
 
 
-def leftovers() -> set[str]:
-    return sockets() | children() | figures()
+def leftovers() -> set[str | Child]:
+    return {*sockets(), *children(), *figures()}
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +61,7 @@ def nothing_left_behind() -> Iterator[None]:
     while (extra := leftovers() - before) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.02)
-    assert not extra, "the test left behind: " + "; ".join(sorted(extra))
+    assert not extra, "the test left behind: " + "; ".join(sorted(map(str, extra)))
 
 
 @pytest.fixture(autouse=True)
@@ -132,11 +119,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             item.fixturenames.insert(0, "_tasks_are_watched")
+        if item.get_closest_marker("soak") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(REPEATING))
     if "soak" not in config.option.markexpr:  # addopts cannot say this: another -m would take its place
         repetitions = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=repetitions)
         items[:] = [item for item in items if item not in repetitions]
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in LONGEST_FIRST])
+
+
+#: When this process began to collect the tests.
+_BEGAN = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin no repetition after the minutes that LABKIT_SOAK_MINUTES gives them."""
+    minutes = float(os.environ.get("LABKIT_SOAK_MINUTES", "inf"))
+    if item.get_closest_marker("soak") and time.monotonic() - _BEGAN > 60 * minutes:
+        pytest.skip(f"not tried: the {minutes:g} minutes for repetitions are over")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -157,6 +157,27 @@ def encodable(value: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate of one's own, as a developer makes one, and its key: the paths of both files."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not installed")
+    folder = tmp_path_factory.mktemp("certificate")
+    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    command = [*request.split(), "-out", paths[0], "-keyout", paths[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def tls(certificate: tuple[str, str]) -> ssl.SSLContext:
+    """What a server with that certificate is given."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.fixture(scope="session")
 def browser_program() -> str:
     """The distribution's browser."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -166,3 +187,25 @@ def browser_program() -> str:
             pytest.fail(f"LABKIT_REQUIRE_BROWSER is set, but {why}")
         pytest.skip(why)
     return program
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Let the collector wait while the tests are found: nearly all that is made then stays, and it looked each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the suite itself holds out of the collections to come: it stays, and is most of all there is."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Give it back: at the end, Hypothesis looks for those who refer to a library's generator, and must find them."""
+    gc.unfreeze()

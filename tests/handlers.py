@@ -46,12 +46,16 @@ def echo(on: str) -> Any:
 
 
 async def listen(given: Any) -> None:
-    """Echo until the connection is over; the same for both libraries."""
+    """Echo until the connection is over; the same for all libraries."""
     if isinstance(given, web.Request):
         ws = web.WebSocketResponse()
         await ws.prepare(given)
         async for message in ws:
             await ws.send_str(message.data)
+    elif isinstance(given, WebSocket):
+        await given.accept()
+        async for message in given.iter_text():
+            await given.send_text(message)
     else:
         async for message in given:
             await given.send(message)

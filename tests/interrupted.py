@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import json
 import os
 import random
@@ -20,11 +21,10 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-import psutil
-
 import labkit
 from labkit.support.clock import scaled
 from tests import handlers
+from tests.left import children, sockets
 
 #: What runs the loop: the lab; Python; the program itself, as older programs do; another loop.
 MODES: Final = ("labkit.run", "asyncio.run", "by hand", "uvloop.run")
@@ -88,11 +88,10 @@ def _run(mode: str, coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 def _state() -> dict[str, Any]:
-    me = psutil.Process()
     return {
-        "sockets": len(me.net_connections("inet")),
+        "sockets": sorted(sockets()),
         "threads": sorted(thread.name for thread in threading.enumerate()),
-        "processes": [f"{child.pid} {child.status()}" for child in me.children(recursive=True)],
+        "processes": sorted(child.pid for child in children()),
         "stdout": type(sys.stdout).__name__,
         "stderr": type(sys.stderr).__name__,
     }
@@ -106,11 +105,15 @@ def main() -> None:
     for line in sys.stdin:
         on, options = json.loads(line)
         began, ended = time.perf_counter(), "returned"
+        playing = labkit.play(handlers.echo(on), on=on, **options)
         try:
             try:
-                _run(mode, labkit.play(handlers.echo(on), on=on, **options))
+                _run(mode, playing)
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                # uvloop has it awaited by a coroutine of its own, which may be cancelled before its first step.
+                if inspect.getcoroutinestate(playing) == inspect.CORO_CREATED:
+                    playing.close()
         except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ended = type(interrupt).__name__

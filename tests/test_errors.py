@@ -37,6 +37,11 @@ def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
     assert text.endswith("The stacks are: aiohttp, aiohttp-cancel, websockets.")
 
 
+def test_where_there_is_no_name_at_all() -> None:
+    """The list would be empty."""
+    assert str(UnknownName("handler", "echo", [])) == "there is no handler 'echo'. There is no handler at all."
+
+
 @pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"UnknownName"}))
 def test_every_error_renders_as_its_name_and_its_sentence(name: str) -> None:
     """One line each; and each is also the builtin that a program would expect."""

@@ -37,11 +37,16 @@ def program(name: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str],
             running.kill()
 
 
+def free_port() -> int:
+    """A port for a server: older versions of aiohttp do not print the one that they have chosen."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 def lost(options: tuple[str, ...], number: signal.Signals) -> list[str]:
     """End a client; return what the server prints from then on, up to the end of its handler."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]  # older versions of aiohttp do not print the port that they were given
-    with program("server.py", "--port", str(port), *options) as (server, printed):
+    with program("server.py", "--port", str(free_port()), *options) as (server, printed):
         found = re.search(r"http://\S+", printed.readline())
         assert found is not None
         assert "CTRL+C" in printed.readline()
@@ -74,6 +79,39 @@ ENDED = "the loop has ended, close code {}"
 def test_how_the_client_ends_decides(options: tuple[str, ...], number: signal.Signals, told: list[str]) -> None:
     """Ctrl+C is a goodbye, kill -9 is not; and the server's setting decides whether the last line runs."""
     assert lost(options, number) == told
+
+
+def test_what_is_in_the_way_is_one_sentence() -> None:
+    """A client without a server, a server that has gone, and a port that is taken: no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with program("server.py", "--port", str(port)) as (_, printed):
+            assert printed.read() == f"cannot listen on port {port} (Address already in use): try --port 8081\n"
+    url = f"http://127.0.0.1:{port}/"
+    with program("client.py", url) as (_, printed):
+        assert printed.read() == f"nobody listens at {url}: start server.py in another terminal first\n"
+    port = free_port()
+    with program("server.py", "--port", str(port)) as (server, said):
+        assert "Running" in said.readline()
+        with program("client.py", f"http://127.0.0.1:{port}/") as (_, printed):
+            assert "got 'hello'" in printed.readline()
+            server.send_signal(signal.SIGINT)
+            assert printed.read().splitlines()[-1] == "the server is gone"
+
+
+@pytest.mark.parametrize("started", ["the program", "labkit"])
+def test_without_its_database_an_example_says_what_to_install(started: str) -> None:
+    """SQLite's presence needs aiosqlite, which labkit does not: one sentence, however it is started."""
+    run = {
+        "the program": f"import runpy; runpy.run_path({str(EXAMPLES / 'sqlite_presence.py')!r}, run_name='__main__')",
+        "labkit": f"from labkit.cli import main; main(['play', {str(EXAMPLES / 'sqlite_presence.py')!r} + ':lobby'])",
+    }[started]
+    without = f"import sys; sys.modules['aiosqlite'] = None; {run}"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    assert done.returncode in {1, 2}
+    assert "aiosqlite, which is not installed: python -m pip install aiosqlite" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 CHAT = EXAMPLES / "fastapi_chat.py"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,44 @@ def test_default(fault):
     result.stdout.fnmatch_lines_random(["*test_plain?reset?*", "*close(code=4000)*", "*test_moments?await-1?*"])
 
 
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.soak
+def test_loops_and_modes_of_asyncio(pytester: pytest.Pytester, mode: str, loop: str) -> None:
+    """In pytest-asyncio's two modes and with anyio's plugin, on both kinds of loop; in workers of xdist too."""
+    pytest.importorskip(loop)
+    policy = "uvloop.EventLoopPolicy()" if loop == "uvloop" else "asyncio.DefaultEventLoopPolicy()"
+    marked = "@pytest.mark.asyncio" if mode == "strict" else ""
+    anyio_marked = "" if mode == "auto" else "@pytest.mark.anyio"  # in auto mode, pytest-asyncio takes every coroutine
+    tests = f"""
+import {loop}
+
+@pytest.fixture
+def event_loop_policy():
+    return {policy}
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {{"use_uvloop": {loop == "uvloop"}}}
+
+{marked}
+@pytest.mark.faults("reset", "close")
+async def test_asyncio(play, fault):
+    assert type(asyncio.get_running_loop()).__module__.startswith({"uvloop" if loop == "uvloop" else "asyncio"!r})
+    assert (await play(echo, on="websockets", fault=fault)).verdict.leaked == ()
+
+{anyio_marked}
+async def test_anyio(play):
+    assert (await play(echo, on="websockets", fault="close")).outcome == "clean"
+
+def test_plain(play):
+    assert play(echo, on="websockets", fault="close").outcome == "clean"
+"""
+    for more in ([], ["-n", "2"]):
+        result = session(pytester, tests, "-o", f"asyncio_mode={mode}", "-W", "ignore::DeprecationWarning", *more)
+        result.assert_outcomes(passed=4)
+
+
 def test_a_failure_shows_its_run(pytester: pytest.Pytester) -> None:
     """A report has the timeline, the verdict's sentence in the assertion, a token, and where the picture is."""
     tests = """
@@ -121,6 +161,25 @@ def test_unknown(play, fault):
     assert "pytest_plugin.py" not in out
 
 
+def test_a_mistake_in_a_test_shows_its_line_alone(pytester: pytest.Pytester) -> None:
+    """What the lab refuses is told in its sentence, at the test's own line, with nothing of the lab's code."""
+    tests = """
+def test_plain(play):
+    play(echo, on="websocket")
+
+@pytest.mark.asyncio
+async def test_asyncio(play):
+    await play("ws://127.0.0.1:9/")
+"""
+    result = session(pytester, tests, "-o", "asyncio_mode=strict")
+    result.assert_outcomes(failed=2)
+    out = str(result.stdout)
+    assert "there is no stack 'websocket'. Did you mean 'websockets'?" in out
+    assert "ws://127.0.0.1:9/: the server cannot be reached" in out
+    places = re.findall(r"^(\S+\.py):\d+: ", out, re.MULTILINE)
+    assert set(places) == {"test_it.py"}, out
+
+
 def test_moments_that_are_not_tried_are_told(pytester: pytest.Pytester) -> None:
     """If a handler suspends more often than a test tries, the last moment fails; a moment that is not there skips."""
     tests = """
@@ -145,3 +204,52 @@ def test_loading_it_loads_nothing_of_the_lab() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name for name in out.split() if name.startswith("labkit")} == {"labkit", "labkit.pytest_plugin"}
     assert not {"aiohttp", "websockets", "matplotlib", "msgspec", "click"} & set(out.split())
+
+
+def test_a_session_that_does_not_use_it_pays_for_nothing() -> None:
+    """No library is loaded for it, nor asyncio, which takes longer than all else."""
+    code = "import sys, pytest; before = {*sys.modules}; import labkit.pytest_plugin; print(*({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {name.partition(".")[0] for name in done.stdout.split()} == {"labkit"}
+
+
+#: A test of somebody who has installed labkit and configured nothing.
+STRANGER = """
+async def echo(websocket):
+    async for message in websocket:
+        await websocket.send(message)
+
+def test_it(play):
+    import labkit
+    assert "site-packages" in labkit.__file__
+    assert play(echo, on="websockets", fault="reset").outcome == "raised"
+"""
+
+
+def uv(*arguments: str | Path, **options: Any) -> None:
+    """Run uv; a registry that does not answer skips the test."""
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", *arguments], capture_output=True, text=True, check=False, **options
+    )
+    if done.returncode and ("Failed to fetch" in done.stderr or "error sending request" in done.stderr):
+        pytest.skip("the registry of packages does not answer")
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.soak
+def test_an_installed_wheel_brings_the_plugin(tmp_path: Path) -> None:
+    """Built, and installed beside pytest in a venv of its own: the fixtures are there, by the entry point alone."""
+    pytest.importorskip("uv")
+    project, venv = tmp_path / "project", tmp_path / "venv"
+    python = venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    uv("build", "--wheel", "--out-dir", tmp_path, Path(__file__).parents[1])
+    uv("venv", "--python", sys.executable, venv)
+    uv("pip", "install", "--python", python, *tmp_path.glob("*.whl"), "pytest")
+    project.mkdir()
+    (project / "test_stranger.py").write_text(STRANGER)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+    done = subprocess.run(
+        [python, "-m", "pytest", "-rA"], cwd=project, env=alone, capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "labkit-0" in done.stdout  # among the plugins of the report's head

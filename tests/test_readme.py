@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import inspect
 import re
 import runpy
 import shlex
-import textwrap
+import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import websockets
 
 import labkit
 from labkit.faults import FAMILIES
-from tests import handlers
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -38,25 +40,89 @@ async def test_the_script_makes_the_picture(script: Any, tmp_path: Path, capsys:
     assert "cleanup     truncated" in told
 
 
-async def test_the_first_lines_do_what_is_said(script: Any) -> None:
-    """The first block of code plays a handler, and the one for tests asks the verdict of another."""
-    first = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert first is not None
-    stack, fault = re.findall(r'(?:on|fault)="([^"]+)"', first[1])
-    run = await labkit.play(script.echo, on=stack, fault=fault)
-    assert run.verdict.cleanup == "truncated"
+#: The blocks of code, by their first line that is no import.
+BLOCKS = {
+    next(line for line in block.splitlines() if line and not line.startswith(("import ", "from "))): block
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+}
+
+#: Those that need another machine, and those that a test below runs as what they are.
+ELSEWHERE = [line for line in BLOCKS if line.startswith(("with concurrent", "@pytest", "server = labkit.process"))]
 
 
-async def test_its_parts_give_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The block with one's own client and one's own moment runs as it stands, and its assertion holds."""
+@pytest.fixture
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a clone's root, from which Python imports, and with the example as ``server``."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    block = re.search(r"```python\n(async with labkit\.host.*?)```", README, re.DOTALL)
-    assert block is not None
-    code = "async def example():\n" + textwrap.indent(block[1], "    ") + "    return run\n"
-    names: dict[str, Any] = {"labkit": labkit, "websockets": websockets, "handler": handlers.aiohttp_echo}
-    exec(code, names)
-    run = await names["example"]()
-    assert (run.fault, run.verdict.struck, run.verdict.ending) == ("truncated-frame", True, "returned")
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setitem(sys.modules, "server", import_module("examples.shop"))
+
+
+async def run_block(block: str, names: dict[str, Any]) -> list[Any]:
+    """Run a block as a notebook would, or as a script; return what its lines that are expressions give."""
+    if "labkit.run(" in block:
+        # Where a loop runs, it would apply nest-asyncio, and other tests would have that too.
+        await asyncio.to_thread(exec, block, names)
+        return []
+    given = []
+    for statement in ast.parse(block).body:
+        shown = isinstance(statement, ast.Expr)
+        tree = ast.Expression(statement.value) if isinstance(statement, ast.Expr) else ast.Module([statement], [])
+        code = compile(tree, "README.md", "eval" if shown else "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        value = eval(code, names)
+        if inspect.iscoroutine(value):
+            value = await value
+        given.append(value)
+    return [value for value in given if value is not None]
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_its_blocks_run_as_they_stand(recwarn: pytest.WarningsRecorder) -> None:
+    """From top to bottom, each with what the ones above it have made, and it says what the comments say."""
+    names: dict[str, Any] = {"labkit": labkit}
+    given = {line: await run_block(block, names) for line, block in BLOCKS.items() if line not in ELSEWHERE}
+    assert len(given) + len(ELSEWHERE) == len(BLOCKS)
+    by_name = {line.partition(" = ")[0]: found for line, found in given.items()}
+
+    [picture] = given['run = await labkit.play(echo, on="aiohttp-cancel", fault="close")']
+    assert picture.verdict.cleanup == "truncated"
+    table, cell, rows = by_name["handlers"]
+    assert (len(rows), cell.fault, cell.outcome) == (len(table.cells), "reset", "raised")
+    strip, third, between = given[
+        "def paid_is_written(run):                         # your own invariant, or a coroutine that asks your database"
+    ]
+    assert [strike.number for strike in strip.strikes if strike.holds is False] == [3]
+    assert third.verdict.ending == "cancelled"
+    assert between.verdict.sentence.startswith("reset after frame 1: ")
+    [noticed_after] = next(found for line, found in given.items() if "autojump" in line)
+    assert noticed_after == pytest.approx(50, abs=1)
+    assert names["run"].verdict.struck
+
+
+def test_its_tests_pass(tmp_path: Path) -> None:
+    """The block for pytest is a file of tests: each fault, each await, and the end of the conversation."""
+    [block] = [BLOCKS[line] for line in ELSEWHERE if line.startswith("@pytest")]
+    (tmp_path / "test_server.py").write_text(block, "utf-8")
+    (tmp_path / "server.py").write_text((ROOT / "examples" / "shop.py").read_text("utf-8"), "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_server.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    moments = int(re.findall(r"moments\((\d)\)", block)[0]) + 1
+    faults = [fault for fault in labkit.FAULTS.values() if fault.family == "transport" or fault.name == "close"]
+    assert f"{moments + len(faults)} passed" in ran.stdout
+
+
+def test_its_first_commands_do_what_they_say(tmp_path: Path) -> None:
+    """Those for one's own ``server.py``, with the example that it is copied from."""
+    shutil.copy(ROOT / "examples" / "shop.py", tmp_path / "server.py")
+    lines = [shlex.split(line) for line in re.findall(r"^\$ labkit (.+ server\.py:.+)$", README, re.MULTILINE)]
+    lines += [shlex.split(line) for line in re.findall(r"`labkit (play server\.py:[^`]+)`", README)]
+    assert len(lines) >= 4
+    for line in lines:
+        few = ["--fault", "reset"] if line[0] == "matrix" else []
+        command = [sys.executable, "-m", "labkit", *line, *few]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, (line, ran.stdout, ran.stderr)
 
 
 def test_its_links_lead_somewhere() -> None:
@@ -104,11 +170,13 @@ def test_its_families_of_faults_are_those_of_the_code() -> None:
 
 def test_its_commands_are_understood() -> None:
     """The `labkit` lines name commands that the command line has."""
-    from labkit.cli.commands import main
+    from labkit.cli import main
 
     lines = [shlex.split(line) for line in re.findall(r"^\$ labkit (.+)$", README, re.MULTILINE)]
     assert lines
-    assert {line[0] for line in lines} <= set(main.commands)
+    assert {line[0] for line in lines} <= set(
+        main.list_commands(main.make_context("labkit", ["--version"], resilient_parsing=True))
+    )
 
 
 def test_the_fault_in_contributing_is_the_real_one() -> None:

@@ -520,7 +520,7 @@ OPEN = ("open database", "open queue", "open cache")
         ([], [], "cleanup missing (database, queue, cache)"),
         (["closing cache"],
          ["closed cache", "closing queue", "closed queue", "closing database", "closed database"],
-         "cleanup outlived (cache in flight, then database, queue)"),
+         "cleanup outlived (cache in flight, then queue, database)"),
         (["closing cache", "closed cache", "closing queue"], ["closed queue", "closing database", "closed database"],
          "cleanup outlived (queue in flight, then database)"),
     ],
@@ -655,6 +655,10 @@ def test_a_stranger_is_not_one_of_the_others() -> None:
     assert "A stranger connected too, and the handler was called for it." in verdict.sentence
 
 
+#: A cancel ends at line 12.
+KEPT = ("handler", "swallowed", {"line": 12, "by": "somebody (app)"})
+
+
 @pytest.mark.parametrize(
     ("more", "then", "swallowed", "clause"),
     [
@@ -663,10 +667,10 @@ def test_a_stranger_is_not_one_of_the_others() -> None:
         ({"whose": "limit"}, [], (12,), "the cancel by somebody (app), so the limit of time had no effect"),
         ({"whose": "group"}, [], (12,), "the cancel by somebody (app), so the task group waits for it"),
         (
-            {"where": "close (pool.py:3)"},
+            {"where": "close (line 3 of pool.py)"},
             [],
             (12,),
-            "the cancel by somebody (app), in close (pool.py:3), and it went on",
+            "the cancel by somebody (app), in close (line 3 of pool.py), and it went on",
         ),
         ({"line": None, "by": None}, [], None, "it swallowed the cancel, and it went on"),
         ({}, [("loop", "shutdown", {"done": False})], (12,), "so the shutdown waits for it"),
@@ -674,6 +678,9 @@ def test_a_stranger_is_not_one_of_the_others() -> None:
         # A cancel that it has kept is passed on in the end; or another one has come, which ended it.
         ({}, [("handler", "end", end("cancelled"))], (), ""),
         ({}, [("handler", "cancelled", FOLLOWED), ("handler", "end", end("cancelled"))], (12,), "and it went on"),
+        # It has held back two cancels at one place, and passes on the last; elsewhere, the first has ended for good.
+        ({}, [("handler", "cancelled", FOLLOWED), KEPT, ("handler", "end", end("cancelled"))], (), ""),
+        ({"line": 7}, [("handler", "cancelled", FOLLOWED), KEPT, ("handler", "end", end("cancelled"))], (7,), "line 7"),
         ({}, [("handler", "cancelled", {"by": None, "package": None})], None, "line 12 swallowed the cancel"),
     ],
 )

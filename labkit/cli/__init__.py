@@ -1,5 +1,5 @@
-"""The command line: ``labkit play``, ``labkit matrix``, ``labkit doctor``, ``labkit lab`` and the rest."""
+"""The command line: one file a command, in the folder ``commands``, and what the commands have in common."""
 
-from labkit.cli.commands import main
+from labkit.cli.group import main
 
 __all__ = ["main"]

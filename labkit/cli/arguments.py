@@ -76,17 +76,19 @@ def read_when(text: str) -> Any:
     """Read a moment.
 
     Args:
-        text: the argument: ``"through"``, ``"note: TEXT"``, a number of seconds, or ``"Await(7)"``.
+        text: the argument: ``"through"``, ``"note: TEXT"``, a number of seconds, ``"await 7"`` or ``"frame 3"``, or
+            these two as in Python, such as ``"Await(7)"``.
 
     Returns:
         The moment, as ``labkit.play`` takes it; a text that is none of these as it is.
     """
-    from labkit import Await
+    from labkit import Await, Frame
 
     with suppress(ValueError):
         return float(text)
-    if (found := re.fullmatch(r"(?:labkit\.)?Await\((\d+)\)", text.strip())) is not None:
-        return Await(int(found[1]))
+    moment = re.fullmatch(r"(?:labkit\.)?(await|frame)(?: +(\d+)|\((\d+)\))", text.strip(), re.IGNORECASE)
+    if moment is not None:
+        return (Await if moment[1].lower() == "await" else Frame)(int(moment[2] or moment[3]))
     return text
 
 

@@ -23,7 +23,7 @@ from labkit.events import (
 )
 from labkit.support.clock import scaled
 from labkit.support.descriptors import is_starved, note_starved
-from labkit.support.sockets import find_ports
+from labkit.support.sockets import find_ports, keep_from_children
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
 
@@ -201,7 +201,10 @@ class LibraryClient(ABC):
         Args:
             transport: the connection's transport.
         """
-        if transport is not None and (ports := find_ports(transport, connected=True)) is not None:
+        if transport is None:
+            return
+        keep_from_children(transport)
+        if (ports := find_ports(transport, connected=True)) is not None:
             self.here.record(ClientTcp(ports, text="TCP connection made"))
 
     def received(self, message: str | bytes) -> None:

@@ -29,7 +29,7 @@ from labkit.events import (
     ClientSend,
     ClientTcp,
 )
-from labkit.support.sockets import connect, find_ports
+from labkit.support.sockets import connect, find_ports, keep_from_children
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline
 
@@ -156,6 +156,7 @@ class OwnClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the opening handshake."""
         self.transport = cast(asyncio.Transport, transport)  # that of uvloop has the methods, and another base class
+        keep_from_children(transport)
         if (ports := find_ports(transport, connected=True)) is not None:
             self._here.record(ClientTcp(ports, text="TCP connection made"))
         request = self._protocol.connect()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from labkit.support.wrapping import beside, wrap
 from labkit.views.table import table
 
 __all__ = ["Diagnosis", "Examination", "Status"]
@@ -54,22 +55,35 @@ class Examination:
             return f"The lab works; what could not be tried: {', '.join(unknown)}."
         return f"The lab works: all {len(self.findings)} checks passed."
 
-    def __repr__(self) -> str:
+    def text(self, width: int = 100) -> str:
+        """Write the results for a terminal or a build log.
+
+        Args:
+            width: the longest line, in characters.
+
+        Returns:
+            The lines, without a newline at the end.
+        """
         wide = max((len(finding.name) for finding in self.findings), default=0)
         mark = max(len(text) for text in _MARKS.values())
-        lines = [self.sentence, ""]
+        lines = [*wrap(self.sentence, width), ""]
         for finding in self.findings:
-            lines.append(f"{_MARKS[finding.ok]:<{mark}}  {finding.name:<{wide}}  {finding.found}")
+            name = f"{_MARKS[finding.ok]:<{mark}}  {finding.name:<{wide}}  "
+            lines += beside(name, finding.found, width)
             if finding.mend:
-                lines.append(f"{'':<{mark}}  {'':<{wide}}  → {finding.mend}")
+                lines += beside(" " * len(name), f"→ {finding.mend}", width)
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.text()
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
         # Each result has a word, so that a reader needs no colours.
         rows = [(finding.name, _MARKS[finding.ok], finding.found, finding.mend) for finding in self.findings]
-        bundle = table(("Checked", "Result", "Found", "To mend it"), *rows, caption=self.sentence)._repr_mimebundle_(
-            include, exclude
-        )
+        head = ("Checked", "Result", "Found", "To mend it")
+        columns = len(head) if any(finding.mend for finding in self.findings) else len(head) - 1
+        shown = table(head[:columns], *(row[:columns] for row in rows), caption=self.sentence)
+        bundle = shown._repr_mimebundle_(include, exclude)
         return bundle | ({"text/plain": repr(self)} if "text/plain" in bundle else {})

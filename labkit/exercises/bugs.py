@@ -9,6 +9,7 @@ from typing import Final
 from labkit.events import (
     ClientRecv,
     ClientSend,
+    HandlerBlocked,
     HandlerEnd,
     HandlerLine,
     HandlerLog,
@@ -18,10 +19,10 @@ from labkit.events import (
     LoopException,
 )
 from labkit.exercises.exercise import Trial
-from labkit.exercises.summary import Summary
+from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 
-__all__ = ["find_bug", "find_forgotten_await", "find_stray_exception"]
+__all__ = ["find_bug", "find_endless_block", "find_forgotten_await", "find_stray_exception"]
 
 #: More printed lines, notes or notices than this are a flood: nobody reads them, and they hide everything else.
 _FLOOD: Final = 200
@@ -50,7 +51,7 @@ def find_bug(run: Run, trial: Trial) -> str | None:
         A sentence that names the bug, or None.
     """
     summary = Summary(run)
-    for found in (_flood(summary), find_forgotten_await(run), _not_returned(summary)):
+    for found in (_flood(summary), find_endless_block(run), find_forgotten_await(run), _not_returned(summary)):
         if found is not None:
             return found
     end, fault = summary.end, summary.fault
@@ -114,6 +115,23 @@ def find_forgotten_await(run: Run) -> str | None:
     return None
 
 
+def find_endless_block(run: Run) -> str | None:
+    """Look for a step of the handler that did not give the loop back, so that the lab had to end it.
+
+    Args:
+        run: a run of the handler.
+
+    Returns:
+        A sentence that names the line, or None.
+    """
+    for block in run.timeline.all(HandlerBlocked):
+        if block.ended:
+            where = "" if block.line is None else f", in line {block.line}"
+            kept = f"your handler kept the loop for {milliseconds(block.seconds)}{where}, until the lab ended it"
+            return f"{kept}: nothing else can run there before the next `await` that waits"
+    return None
+
+
 def _not_returned(summary: Summary) -> str | None:
     """Look for a handler of aiohttp that returns something else than its response."""
     for event in summary.events.all(HandlerLog):
@@ -152,7 +170,7 @@ def _line(summary: Summary, until: float = float("inf")) -> str:
     lines = [event for event in summary.events.all(HandlerLine) if event.at <= until]
     if not lines:
         return ""
-    number, text = f"line {lines[-1].line}", lines[-1].text.strip()
+    number, text = f"line {lines[-1].where}", lines[-1].text.strip()
     return f"; the last new line that ran was {number}" + ("" if text == number else f": {text}")
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from labkit.errors import BadHandler
-from labkit.exercises.bugs import find_bug, find_forgotten_await, find_stray_exception
+from labkit.exercises.bugs import find_bug, find_endless_block, find_forgotten_await, find_stray_exception
 from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
 from labkit.exercises.hints import hold_hint
 from labkit.exercises.progress_file import mark_done
@@ -26,7 +26,7 @@ from labkit.support.checks import find
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, room_for
 from labkit.support.loop import check_loop
-from labkit.watch.host import may_be_awaited
+from labkit.watch.handler import may_be_awaited
 from labkit.watch.lines import original
 
 __all__ = ["check"]
@@ -42,6 +42,18 @@ _AGAIN: Final = 2
 _limits: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
 _Runs = dict[tuple[str, Trial], Run]
+
+
+class _Endless(Exception):
+    """A handler does not give the loop back in a run, and would do so in each: one is enough.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
 
 
 async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real") -> Report:
@@ -70,6 +82,8 @@ async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real
             await _play_again(exercise, handler, runs, turns, clock)
     except BadHandler as problem:
         return Report(exercise, (), bug=str(problem))
+    except _Endless as problem:
+        return Report(exercise, (), bug=find_endless_block(problem.run), run=problem.run, runs=(problem.run,))
     for (_, trial), run in sorted(runs.items(), key=lambda item: find_forgotten_await(item[1]) is None):
         if (bug := find_bug(run, trial)) is not None:
             return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
@@ -109,10 +123,12 @@ def _check_signature(exercise: Exercise, handler: ExerciseHandler) -> None:
 
 
 async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockName) -> _Runs:
-    """Play each trial once on each stack, even if many rules need it."""
+    """Play each trial once on each stack, even if many rules need it; but none after one that had to be ended."""
     experiments = dict.fromkeys(
         (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
     )
+    # Those that may wait for long begin first: the short ones are played beside them, and not before.
+    in_turn = sorted(experiments, key=lambda experiment: experiment[1].patience, reverse=True)
     most = room_for(_descriptors(experiments), max(1, round(_MOST / scaled(1.0))))
     limit = _limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
     owner = asyncio.current_task()
@@ -120,20 +136,23 @@ async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockNa
     async def play_one(on: str, trial: Trial) -> Run:
         try:
             async with limit:
-                return await _play_one(exercise, handler, on, trial, clock)
+                run = await _play_one(exercise, handler, on, trial, clock)
         except asyncio.CancelledError as interrupt:
             # An interrupt that a handler raises cancels its run only. It is meant for the whole check, so pass it on.
             if owner is not None and not owner.cancelling():
                 owner.cancel(*interrupt.args)
             raise
+        if find_endless_block(run) is not None:
+            raise _Endless(run)
+        return run
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {(on, trial): group.create_task(play_one(on, trial)) for on, trial in experiments}
+            tasks = {(on, trial): group.create_task(play_one(on, trial)) for on, trial in in_turn}
     except BaseExceptionGroup as group_:
         # All runs fail for the same reason, so one sentence is enough.
         raise group_.exceptions[0] from None
-    return {key: task.result() for key, task in tasks.items()}
+    return {key: tasks[key].result() for key in experiments}
 
 
 def _descriptors(experiments: Iterable[tuple[str, Trial]]) -> int:
@@ -160,7 +179,8 @@ async def _play_again(
         for on in rule.stacks or exercise.stacks:
             for trial in rule.trials:
                 for _ in range(_AGAIN):
-                    if not _is_in_doubt(rule, runs[on, trial], trial):
+                    run = runs[on, trial]
+                    if not _is_in_doubt(rule, run, trial) or _is_for_another(rule, run, trial, exercise):
                         break
                     runs[on, trial] = await _play_one(exercise, handler, on, trial, clock)
                     turns.keep_for(runs[on, trial])
@@ -174,12 +194,26 @@ async def _play_again(
             break
 
 
+def _is_for_another(rule: Rule, run: Run, trial: Trial, exercise: Exercise) -> bool:
+    """Tell whether it is another rule that a run breaks, and what this one says follows from that alone.
+
+    Of a handler that still runs, for example, it is neither known what it leaves behind, nor does it matter yet what it
+    has not closed.
+    """
+    asks = (each for each in exercise.rules if trial in each.trials and run.on in (each.stacks or exercise.stacks))
+    rulings = {each.name: _judge_run(each, run, trial) for each in asks}
+    if rulings.pop(rule.name).state == "unknown":
+        return any(each.state == "broken" for each in rulings.values())
+    return Summary(run).end is None and any(each.sure for each in rulings.values())
+
+
 def _is_in_doubt(rule: Rule, run: Run, trial: Trial) -> bool:
     if find_forgotten_await(run) is not None:
         return False
+    ruling = _judge_run(rule, run, trial)
     if was_held_up(run):
-        return _judge_run(rule, run, trial).state != "kept" or find_bug(run, trial) is not None
-    return _judge_run(rule, run, trial).late
+        return (ruling.state != "kept" and not ruling.sure) or find_bug(run, trial) is not None
+    return ruling.late
 
 
 def _forget_warnings(handler: ExerciseHandler) -> None:

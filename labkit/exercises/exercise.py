@@ -8,15 +8,13 @@ import textwrap
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from labkit.experiment.run import Run
 from labkit.faults import Fault
+from labkit.support.wrapping import wrap
 
 __all__ = ["Exercise", "ExerciseHandler", "Rule", "RuleState", "Ruling", "Trial", "source_of"]
-
-#: The longest line of a text.
-_WIDTH: Final = 100
 
 ExerciseHandler = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -31,11 +29,13 @@ class Ruling(NamedTuple):
         state: ``"kept"``, ``"broken"`` or ``"unknown"``.
         evidence: a clause with the events that show it, and their times.
         late: for an unknown: whether more time might settle it.
+        sure: for a broken one: whether it would be, had the machine never held up the run.
     """
 
     state: RuleState
     evidence: str
     late: bool = False
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,23 @@ class Exercise:
         """The solution as source for a notebook's cell, under the name ``my_handler``."""
         return source_of(self.solution, "my_handler")
 
-    @property
-    def about(self) -> str:
-        """What to write, on which stacks it is played, the rules, and the starter."""
-        rules = [textwrap.fill(f"- {rule.name}: {rule.says}", _WIDTH, subsequent_indent="  ") for rule in self.rules]
+    def text(self, width: int = 80) -> str:
+        """Tell what to write, on which stacks it is played, the rules, and the starter.
+
+        Args:
+            width: the longest line, in characters; code is not broken.
+
+        Returns:
+            The lines, without a newline at the end.
+        """
         return "\n".join(
             [
-                f"{self.name}, notebook {self.notebook}: {self.title}",
+                *wrap(f"{self.name}, notebook {self.notebook}: {self.title}", width),
                 "",
-                textwrap.fill(self.goal, _WIDTH),
+                *wrap(self.goal, width),
                 "",
-                f"It is played on {' and '.join(self.stacks)}. The rules:",
-                *rules,
+                *wrap(f"It is played on {' and '.join(self.stacks)}. The rules:", width),
+                *(line for rule in self.rules for line in wrap(f"- {rule.name}: {rule.says}", width, rest="  ")),
                 "",
                 "To start from:",
                 "",
@@ -145,7 +150,7 @@ class Exercise:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
         # A cell that evaluates to an exercise displays the whole task. `_repr_pretty_` would not do: IPython prefers
         # the `__repr__` that each dataclass has.
-        return {"text/plain": self.about}
+        return {"text/plain": self.text()}
 
 
 def source_of(handler: ExerciseHandler, name: str) -> str:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from labkit.exercises.registry import EXERCISES
 from labkit.support.checks import find
+from labkit.support.wrapping import wrap
 from labkit.views.mime import choose
 
-__all__ = ["HelpText", "forget_hints", "hint", "hold_hint", "solution"]
+__all__ = ["IN_A_SHELL", "IN_PYTHON", "HelpText", "Place", "forget_hints", "hint", "hold_hint", "solution"]
 
 #: How many hints of each exercise have been given since labkit was imported.
 _hints_given: Final[dict[str, int]] = {}
 
 #: The exercises that were checked after their last hint.
 _checked: Final[set[str]] = set()
+
+
+class Place(NamedTuple):
+    """How to ask for help where a text is read.
+
+    Attributes:
+        call: the call or the command, with ``{what}`` and ``{name}``, an exercise's.
+        progress: what shows the progress.
+    """
+
+    call: str
+    progress: str
+
+    def hint(self, name: str) -> str:
+        """What gives a hint of an exercise."""
+        return self.call.format(what="hint", name=name)
+
+    def solution(self, name: str) -> str:
+        """What gives the solution of an exercise."""
+        return self.call.format(what="solution", name=name)
+
+
+IN_PYTHON: Final = Place('labkit.{what}("{name}")', "labkit.progress()")
+IN_A_SHELL: Final = Place("`labkit {what} {name}`", "`labkit progress`")
 
 
 @dataclass(frozen=True)
@@ -65,10 +89,10 @@ def hint(name: str) -> HelpText:
     _hints_given[name] = number
     _checked.discard(name)
     last = number == len(exercise.hints)
-    then = f'That was the last; there is labkit.solution("{name}").' if last else "Call again for the next."
+    then = f"That was the last; there is {IN_PYTHON.solution(name)}." if last else "Call again for the next."
     text = exercise.hints[number - 1]
     heading = f"Hint {number} of {len(exercise.hints)}"
-    plain = "\n".join(line for part in (f"{heading}: {text}", then) for line in textwrap.wrap(part, 100))
+    plain = "\n".join(line for part in (f"{heading}: {text}", then) for line in wrap(part, 100))
     return HelpText(plain, f"**{heading}.** {text}\n\n*{then.replace('labkit', '`labkit').replace(').', ')`.')}*")
 
 

@@ -199,6 +199,9 @@ def limited(run: Run) -> Ruling:
     slow = stood_still(run, summary.start.at, ready) + excess(run, summary.start.at, ready) > _SLOW
     if slow and took > 1 + _LATER:
         return Ruling("unknown", f"{evidence}, when it was slow to begin on a busy machine", late=True)
+    heard = max((event.at for event in summary.events.all(HandlerRecv) if event.at < interrupted.at), default=0.0)
+    if summary.fault_class is TalksOn and interrupted.at - heard > _SILENT:
+        return Ruling("unknown", f"{evidence}, when the client was too slow to talk on a busy machine", late=True)
     if interrupted.at > due + _LATER:
         return Ruling("unknown", f"{evidence}, when the loop was late by itself", late=True)
     return ruling
@@ -207,6 +210,10 @@ def limited(run: Run) -> Ruling:
 #: The shortest time in seconds, and how much later than a timer of one second that began with the handler.
 #: And how many turns of the loop it takes from a timer to a note.
 _EARLIEST, _LATER, _TURNS = 0.95, 0.1, 6
+
+#: A client that talks on is quiet for less than this, in seconds. A limit that begins again with each message takes
+#: longer.
+_SILENT = 0.8
 
 #: How many seconds late a loop is that is busy with others.
 _SLOW = 0.005

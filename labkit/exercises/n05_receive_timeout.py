@@ -148,6 +148,20 @@ async def asks_too_late(websocket: ServerConnection) -> None:
         pass
 
 
+async def looks_every_now_and_then(websocket: ServerConnection) -> None:
+    try:
+        while True:
+            await asyncio.sleep(0.1)
+            try:
+                message = await asyncio.wait_for(websocket.recv(), 0.001)
+            except TimeoutError:
+                await websocket.send("still there?")
+            else:
+                await websocket.send(message)
+    except ConnectionClosed:
+        pass
+
+
 def once(run: Run) -> Ruling:
     """Each message comes back, and none comes back a second time while the client is quiet."""
     summary = Summary(run)
@@ -221,9 +235,32 @@ def asks_the_quiet_alone(run: Run) -> Ruling:
     return kept(f"{summary.struck}; you received {len(spoke) - 1} messages, and asked no question within 100 ms of one")
 
 
+def prompt(run: Run) -> Ruling:
+    """The handler answers a client that talks when the messages come, and does not fall behind."""
+    summary = Summary(run)
+    sent = list(summary.after_the_fault.all(ClientSend))
+    texts = {event.text for event in sent}
+    received = [event for event in summary.after_the_fault.all(ClientRecv) if event.text in texts]
+    if not sent or not received:
+        return Ruling("unknown", f"{summary.struck}; {summary.ended}")
+    # One that is lost breaks another rule; each answer belongs to the message of its place.
+    # A handler that looks at intervals is late by anything up to the interval, so its quick answers prove nothing.
+    waits = sorted(answer.at - message.at for message, answer in zip(sent, received, strict=False))
+    took = waits[len(waits) * 3 // 4]
+    answers = f"{len(received)} answers to {len(sent)} messages, three of four within {milliseconds(took)}"
+    evidence = f"{summary.struck}; it had {answers}"
+    if took <= _PROMPT:
+        return kept(evidence)
+    if took <= _PROMPT + _TURNS * excess(run, sent[0].at, sent[-1].at):
+        return Ruling("unknown", f"{evidence}, on a machine that is late", late=True)
+    return broken(f"{evidence}: they wait for something else than the message")
+
+
 #: So often, a handler has to ask before it is taken for one that does not give up.
 _MANY = 22
 _QUESTION = "'still there?'"
+#: How long an answer may take, in seconds; of those that wait for the next question, a quarter takes 75 ms or more.
+_PROMPT = 0.04
 #: The interval in seconds, the shortest that passes for it, and how much later than a timer of the lab; and how many
 #: turns of the loop it takes from a timer to a question.
 _EVERY, _EARLIEST, _LATE, _TURNS = 0.1, 0.095, 0.015, 6
@@ -237,9 +274,10 @@ EXERCISE = Exercise(
     name="receive-timeout",
     notebook="05",
     title="a receive that gives up waiting, and not the connection",
-    goal='Echo each message. When the client has been quiet for 100 ms, send "still there?" and go on waiting; after '
-    "another 100 ms ask again, and so on for as long as it is quiet. A client that talks is not asked, and a quiet "
-    "client is not a lost one. When the client goes, no exception leaves your handler, and nothing is logged.",
+    goal='Echo each message when it comes. When the client has been quiet for 100 ms, send "still there?" and go on '
+    "waiting; after another 100 ms ask again, and so on for as long as it is quiet. A client that talks is not asked, "
+    "and a quiet client is not a lost one. When the client goes, no exception leaves your handler, and nothing is "
+    "logged.",
     starter=starter,
     solution=solution,
     hints=(
@@ -253,6 +291,7 @@ EXERCISE = Exercise(
     stacks=("websockets",),
     rules=(
         Rule("once", "Each message comes back, and only once.", QUIET, once),
+        Rule("prompt", "A client that talks has its answers when it talks, not at your next 100 ms.", TALKS, prompt),
         Rule("asks", 'A quiet client is asked "still there?" every 100 ms.', QUIET, asks),
         Rule(
             "asks-the-quiet",
@@ -278,5 +317,6 @@ EXERCISE = Exercise(
         asks_by_the_clock: "asks-the-quiet",
         gives_up_in_the_end: "keeps",
         asks_too_late: "asks",
+        looks_every_now_and_then: "prompt",
     },
 )

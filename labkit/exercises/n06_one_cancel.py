@@ -124,6 +124,8 @@ async def always_cancelled(request: web.Request) -> web.WebSocketResponse:
     raise asyncio.CancelledError
 
 
+_closes = closes(3, in_one_go=True)
+
 CLOSE = (Trial("close"),)
 CANCEL = (Trial("reset"), Trial(SecondCancel(times=1)))
 
@@ -132,7 +134,8 @@ EXERCISE = Exercise(
     notebook="06",
     title="three resources, and a cancel in the middle of closing them",
     goal="With `handler_cancellation=True` a polite client cancels your handler while it closes its three resources. "
-    "Close all three before the handler ends, and let the cancel pass; without one, on aiohttp's default, return.",
+    "Close all three, each in one go, before the handler ends, and let the cancel pass; without one, on aiohttp's "
+    "default, return.",
     starter=starter,
     solution=solution,
     hints=(
@@ -149,7 +152,9 @@ EXERCISE = Exercise(
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", CLOSE, answers),
-        Rule("release", "All three are closed, in full, before your handler ends.", CLOSE + CANCEL, closes(3)),
+        Rule(
+            "release", "All three are closed, in full and in one go, before your handler ends.", CLOSE + CANCEL, _closes
+        ),
         Rule("passes", "A cancel passes: your handler ends as cancelled, and only then.", CLOSE + CANCEL, passes),
         Rule("no-rest", "Nothing is left behind.", CLOSE + CANCEL, leaves_nothing),
     ),

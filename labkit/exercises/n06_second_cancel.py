@@ -119,7 +119,7 @@ async def always_cancelled(request: web.Request) -> web.WebSocketResponse:
 
 def holds(run: Run) -> Ruling:
     """All three are closed, though the fault has cancelled the handler again and again meanwhile."""
-    summary, ruling = Summary(run), closes(3)(run)
+    summary, ruling = Summary(run), closes(3, in_one_go=True)(run)
     fault = summary.fault
     asked = 0 if fault is None else int(fault.knobs.get("times", 0))
     struck = len([cancel for cancel in summary.after_the_fault.all(HandlerCancelled) if cancel.package == "labkit"])
@@ -139,8 +139,8 @@ EXERCISE = Exercise(
     notebook="06",
     title="a cleanup that holds, however often it is cancelled",
     goal="Your solution for one cancel waits for its closing task a second time, and there the second cancel strikes. "
-    "Close all three resources however many cancels come, here up to 25, and still let the cancel pass; without one, "
-    "return.",
+    "Close all three resources, each in one go, however many cancels come, here up to 25, and still let the cancel "
+    "pass; without one, return.",
     starter=for_one_cancel,
     solution=solution,
     hints=(
@@ -154,7 +154,7 @@ EXERCISE = Exercise(
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", ALL, answers),
-        Rule("release", "All three are closed, in full, before your handler ends.", ALL, holds),
+        Rule("release", "All three are closed, in full and in one go, before your handler ends.", ALL, holds),
         Rule("passes", "The cancel passes: your handler ends as cancelled in the end, and only then.", ALL, passes),
         Rule("no-rest", "Nothing is left behind.", ALL, leaves_nothing),
     ),

@@ -107,7 +107,7 @@ async def limits_every_job(websocket: ServerConnection) -> None:
 async def blocks_the_loop(websocket: ServerConnection) -> None:
     async with labkit.resource("worker"):
         async for seconds in websocket:
-            time.sleep(min(float(seconds), 3))  # noqa: ASYNC251 - that is what is wrong with it
+            time.sleep(min(float(seconds), 1.5))  # noqa: ASYNC251 - that is what is wrong with it
             await websocket.send("done")
 
 

@@ -19,6 +19,7 @@ from labkit.errors import BadValue
 from labkit.exercises.hints import forget_hints
 from labkit.exercises.registry import EXERCISES
 from labkit.support.clock import scaled
+from labkit.support.wrapping import wrap
 from labkit.views.mime import choose
 from labkit.views.table import Table, table
 
@@ -54,10 +55,24 @@ class Progress:
             for name, exercise in EXERCISES.items()
         ]
         count = len(EXERCISES) - len(self.left)
-        return table(("exercise", "notebook", "done", ""), *rows, caption=f"{count} of {len(EXERCISES)} exercises done")
+        return table(
+            ("exercise", "notebook", "done", "to do"), *rows, caption=f"{count} of {len(EXERCISES)} exercises done"
+        )
+
+    def text(self, width: int | None = None) -> str:
+        """Write the progress for a terminal or a build log.
+
+        Args:
+            width: the longest line, in characters; None for as wide as the table is.
+
+        Returns:
+            The lines, without a newline at the end.
+        """
+        notice = "\n".join(wrap(self.notice, width)) if width else self.notice
+        return "\n\n".join(filter(None, [notice, self._table().text(width)]))
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, [self.notice, str(self._table())]))
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from labkit.exercises.exercise import Exercise, Rule, RuleState
+from labkit.exercises.hints import IN_PYTHON, Place
 from labkit.experiment.run import Run
 from labkit.support.wording import plain
+from labkit.support.wrapping import wrap
 from labkit.views import html
 from labkit.views.mime import choose
 
 __all__ = ["Report", "RuleResult"]
 
 _SIGNS: Final[dict[RuleState, str]] = {"kept": "✓", "broken": "✗", "unknown": "?"}
-_WIDTH: Final = 100
+#: Where the text of a rule begins.
+_INDENT: Final = " " * 11
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,15 @@ class Report:
 
     @property
     def next(self) -> str:
-        """What to do next."""
+        """What to do next, in Python."""
+        return self._next(IN_PYTHON)
+
+    def _next(self, place: Place) -> str:
         name = self.exercise.name
         if self.bug is not None:
             return "Mend that first, then check again."
         if self.passed:
-            return f'Compare yours with labkit.solution("{name}"); labkit.progress() shows what is left.'
+            return f"Compare yours with {place.solution(name)}; {place.progress} shows what is left."
         if not self.broken:
             [result, *_] = [result for result in self.results if result.state == "unknown"]
             then = (
@@ -110,25 +115,37 @@ class Report:
                 else "Change the handler, so that a run can show it, and check again."
             )
             return f'Nothing is known to be broken, but "{result.rule.name}" is unknown: its evidence says why. {then}'
-        return f'Look at "{self.broken[0]}" first, change the handler, check again. Stuck? labkit.hint("{name}")'
+        return f'Look at "{self.broken[0]}" first, change the handler, check again. Stuck? {place.hint(name)}'
 
     def saved(self, notice: str) -> Report:
         """Return the report with a sentence about the file of the learner's progress, if there is one."""
         return replace(self, notice=notice)
 
-    def __str__(self) -> str:
-        out = [self.sentence, ""]
+    def text(self, width: int = 100, place: Place = IN_PYTHON) -> str:
+        """Write the report for a terminal or a build log.
+
+        Args:
+            width: the longest line, in characters.
+            place: where it is read, which says how to ask for help there.
+
+        Returns:
+            The lines, without a newline at the end.
+        """
+        out = [*wrap(self.sentence, width), ""]
         if self.bug is not None:
-            out += [*textwrap.wrap(plain(f"! {self.bug}"), _WIDTH, subsequent_indent="  "), ""]
+            out += [*wrap(plain(f"! {self.bug}"), width, rest="  "), ""]
         for result in self.results:
             first_line = f"{_SIGNS[result.state]} {result.state:<7}  {result.rule.name}: {result.rule.says}"
-            out += textwrap.wrap(first_line, _WIDTH, subsequent_indent=" " * 11)
+            out += wrap(first_line, width, rest=_INDENT)
             for line in (result.evidence, f"on {result.where}"):
-                out += textwrap.wrap(plain(line), _WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11)
+                out += wrap(plain(line), width, _INDENT, _INDENT)
         if self.results:
             out.append("")
-        out += textwrap.wrap(f"Next: {self.next}", _WIDTH)
-        return "\n".join([*out, *filter(None, [plain(self.notice)])])
+        out += wrap(f"Next: {self._next(place)}", width)
+        return "\n".join([*out, *wrap(plain(self.notice), width)])
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)

@@ -7,6 +7,7 @@ from typing import Final
 
 from labkit.events import (
     CleanupClosing,
+    CleanupTruncated,
     ClientRecv,
     ClientRefused,
     ClientSend,
@@ -88,11 +89,12 @@ def answers_after(run: Run) -> Ruling:
     return kept(f"the client spoke at {summary.at(sent)} and had its answer at {summary.at(received)}")
 
 
-def closes(number: int) -> Callable[[Run], Ruling]:
+def closes(number: int, *, in_one_go: bool = False) -> Callable[[Run], Ruling]:
     """Make the test that all resources are closed completely before the handler ends.
 
     Args:
         number: how many resources have to be open when the fault strikes.
+        in_one_go: whether a closing that is cut short breaks the rule even if the handler closes the resource again.
 
     Returns:
         The test.
@@ -103,6 +105,8 @@ def closes(number: int) -> Callable[[Run], Ruling]:
         lives: dict[int, list[ResourceEvent]] = {}
         for event in summary.events.all(ResourceEvent):
             lives.setdefault(event.id, []).append(event)
+        if summary.start is None:
+            return Ruling("unknown", summary.ended)
         if elsewhere := [life[0] for life in lives.values() if life[0].kind != "open"]:
             name = f"`{elsewhere[0].text}`"
             return broken(f"{name} was opened elsewhere: let your handler open one for each client; {summary.ended}")
@@ -110,6 +114,9 @@ def closes(number: int) -> Callable[[Run], Ruling]:
             return broken(f"your handler opened no resource: there was nothing to give back; {summary.ended}")
         if len(lives) < number:
             return broken(f"your handler opened {_resources(len(lives))}, not {number}; {summary.ended}")
+        if in_one_go and cleanup == "complete" and (cut := summary.events.first(CleanupTruncated)):
+            again = f"the closing of `{cut.text}` was cut short at {summary.at(cut)}, and had to begin again"
+            return broken(f"{summary.struck}; {again}: what is half closed may not bear that")
         # The evidence names the resource whose cleanup went worst.
         lasts = [life[-1] for life in lives.values()]
         kinds = {"truncated": ["truncated"], "missing": ["open"], "outlived": ["closing", "closed"]}
@@ -135,7 +142,8 @@ def _closed(summary: Summary, cleanup: str, last: Event, lives: Sequence[Sequenc
             fault = summary.fault
             if fault is not None and sum(_open_at(life, fault) for life in lives) < number:
                 when = f"{summary.struck}, when {_number_open(lives, fault)} open"
-                return Ruling("unknown", f"{when}, so this run does not show whether your handler closes them")
+                proof = "so this run does not show whether your handler closes them"
+                return Ruling("unknown", f"{when}, {proof}; open them first of all, and keep them open")
             return kept(f"{summary.struck}; {name} was closed at {summary.at(last)}, and {summary.ended}")
         case "truncated":
             return broken(
@@ -243,20 +251,23 @@ def within(seconds: float) -> Callable[[Run], Ruling]:
         summary, bound = Summary(run), scaled(seconds)
         if summary.start is None or summary.fault is None:
             return Ruling("unknown", f"the fault did not strike; {summary.ended}")
-        if summary.end is None:
-            return broken(f"{summary.struck}; {summary.ended}, and was to end within {milliseconds(bound)}")
         began, struck = summary.fault.at, summary.struck
         sends = list(summary.after_the_fault.all(HandlerSend))
         if sends and summary.fault_class is not None and summary.fault_class.fills_buffers:
             began = sends[-1].at
             struck += f", and your last send() began at {summary.at(sends[-1])}"
+        if summary.end is None:
+            over = (summary.stop or run.timeline[-1]).at
+            evidence = f"{summary.struck}; {summary.ended}, and was to end within {milliseconds(bound)}"
+            return Ruling("broken", evidence, sure=over - began - stood_still(run, began, over) > bound)
         took = summary.end.at - began
         late = stood_still(run, began, summary.end.at)
         if took > bound + late:
             return broken(f"{struck}; {summary.ended}, {milliseconds(took)} later, not {milliseconds(bound)}")
-        # A loop that is busy with others is late for this handler too.
-        still = f", of which the loop stood still for {milliseconds(late)}" if took > bound else ""
-        return kept(f"{struck}; {summary.ended}, {milliseconds(took)} later{still}")
+        if took > bound:  # a loop that is busy with others may be late for this handler too, or it is late by itself
+            still = f"of which the loop stood still for {milliseconds(late)}"
+            return Ruling("unknown", f"{struck}; {summary.ended}, {milliseconds(took)} later, {still}", late=True)
+        return kept(f"{struck}; {summary.ended}, {milliseconds(took)} later")
 
     return test
 

@@ -13,6 +13,9 @@ from labkit.views.words import zero
 
 __all__ = ["Summary", "milliseconds"]
 
+#: The codes of a Close that says goodbye; any other reports a failure.
+_NORMAL: Final = (1000, 1001)
+
 #: The highest number of events that are listed one by one.
 _LISTED: Final = 5
 
@@ -68,6 +71,8 @@ class Summary:
         if fault is None:
             return "the client stayed" if self.run.fault == "none" else "the fault did not strike"
         happened = "the fault struck" if self.fault_class is None else self.fault_class.happened
+        if fault.fault == "close" and fault.knobs.get("code") not in _NORMAL:
+            happened = f"the client closed with {fault.knobs['code']}"
         if inner := registry.get(fault.knobs.get("fault", "")):  # a fault that stages another one
             happened = inner.happened
         return f"{happened} at {self.at(fault)}"

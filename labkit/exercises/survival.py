@@ -20,7 +20,7 @@ from labkit.exercises.rules import (
 from labkit.exercises.staging import Burst
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
-from labkit.faults import FAULTS
+from labkit.faults import FAULTS, SecondCancel
 from labkit.faults.fault import Demand, find_fault
 
 __all__ = ["survival"]
@@ -60,6 +60,9 @@ def survival(*, over: Iterable[str] = (), shutdown: dict[str, float] | None = No
             trials["end" if name in named else fault.demands].append(trial)
 
     trials["end"].append(Trial(Burst(), patience=_PATIENCE))
+    # Twice is not enough where the second one still meets what the first one has interrupted, as `wait_for` of Python
+    # 3.11 waits for it.
+    trials["end"].append(Trial(SecondCancel(times=4), patience=_PATIENCE))
 
     def facing(*demands: Demand) -> tuple[Trial, ...]:
         return tuple(trial for demand in demands for trial in trials[demand])

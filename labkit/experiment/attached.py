@@ -1,45 +1,82 @@
-"""``labkit.watch``: what a program opens and closes, on the cleanup lane, without a line in the program."""
+"""``labkit.watch``: what a program opens and closes, and lines of it elsewhere, without a line in the program."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import ExitStack
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Final, Self
+from uuid import uuid4
 
 from labkit.errors import BadValue
 from labkit.events import CleanupClosed, CleanupClosing, CleanupTruncated
 from labkit.resources import Life
 from labkit.support.replacing import MISSING, replace
 from labkit.timeline import Scope, scope
+from labkit.watch.helpers import find_functions
+from labkit.watch.lines import watch_too
 
-__all__ = ["watch"]
+__all__ = ["active", "watch"]
 
 #: The methods with which a context manager ends.
 _EXITS: Final = ("__aexit__", "__exit__")
 
 
 class watch:  # noqa: N801 - used as a function is: `with labkit.watch(pool, ...):`
-    """Watch what an object of a program opens and closes: a pool, a session maker, a lock.
+    """Watch what an object of a program opens and closes: a pool, a session maker, a lock; or lines in other files.
 
     Use it with ``with``. While the block runs, the cleanup lane shows what handlers open with the method ``open``, and
     whether it is closed with ``close``, or cut short, as of a :class:`labkit.resource`. The methods may be coroutines,
     plain methods, or give context managers; they work as before, and are restored when the block is left.
 
+    With ``lines``, experiments that begin while the block runs also watch the lines of these functions, where a handler
+    calls them: ``run.source()`` shows them below the handler's own. Those of the handler's own file it watches anyway.
+
+    The workers of an executor, as for :func:`labkit.matrix`, watch the same, by its name: what is watched then is a
+    global of a module that they can import.
+
     Args:
-        target: the object; or its class, for all objects of it; or a module.
+        target: the object; or its class, for all objects of it; or a module. None, if only lines are watched.
         open: the name of its method that opens something, such as ``"acquire"``.
         close: the name of the method that closes it: of the object, which may be given what was opened, as in
             ``pool.release(connection)``; or, if the object has none, of what was opened, as in ``session.close()``.
         name: the name on the lane; that of the object's class, if None.
+        lines: functions and methods; classes, or objects, for all their methods; modules, for all that they define.
 
     Raises:
-        BadValue: the object has no such method.
+        BadValue: the object has no such method; or what ``lines`` has is not written in Python; or there is nothing to
+            watch.
+
+    Attributes:
+        id: tells it from all others, in other processes too.
+        target: the object, as given.
+        lines: what ``lines`` has.
+        words: the other arguments.
     """
 
-    def __init__(self, target: Any, *, open: str, close: str, name: str | None = None) -> None:  # noqa: A002 - the word for it
+    def __init__(
+        self,
+        target: Any = None,
+        *,
+        open: str | None = None,  # noqa: A002 - the word for it
+        close: str | None = None,
+        name: str | None = None,
+        lines: Iterable[Any] = (),
+    ) -> None:
+        self.lines: Final = _list_lines(lines)
+        self._functions = _read_lines(self.lines)
+        self.id: Final = uuid4().hex
+        self.target: Final = target
+        self.words: Final = {"open": open, "close": close, "name": name}
+        self._undo = ExitStack()
+        self._lives: list[_Opened] = []
+        if target is open is close is None:
+            if not self._functions:
+                raise BadValue("there is nothing to watch: give an object with open= and close=, or lines=[...]")
+            self._target, self.name = None, "lines"
+            return
         kind = target if inspect.isclass(target) or inspect.ismodule(target) else type(target)
         self.name = str(getattr(kind, "__name__", kind)) if name is None else str(name)
         if not isinstance(open, str) or not callable(getattr(target, open, None)):
@@ -49,13 +86,18 @@ class watch:  # noqa: N801 - used as a function is: `with labkit.watch(pool, ...
         self._target = target
         self._open, self._close = open, close
         self._closes_itself = callable(getattr(target, close, None))
-        self._lives: list[_Opened] = []
-        self._undo = ExitStack()
 
     def __repr__(self) -> str:
-        return f"watch({self.name}: {self._open}, {self._close})"
+        functions = [each.__qualname__ for each in self._functions]
+        watched = functions if self._target is None else [self._open, self._close, *functions]
+        return f"watch({self.name}: {', '.join(watched)})"
 
     def __enter__(self) -> Self:
+        self._undo.enter_context(watch_too(self._functions))
+        _active.append(self)
+        self._undo.callback(_active.remove, self)
+        if self._target is None:
+            return self
         try:
             self._undo.callback(_stand_in(self._target, self._open, self._opening))
             if self._closes_itself:
@@ -124,6 +166,32 @@ class watch:  # noqa: N801 - used as a function is: `with labkit.watch(pool, ...
         here = scope.get()
         mine = [opened for opened in alive if opened.here is None or here is None or opened.here == here]
         return (mine or alive)[-1] if alive else None
+
+
+#: Those whose blocks run.
+_active: Final[list[watch]] = []
+
+
+def active() -> tuple[watch, ...]:
+    """Those whose blocks run now."""
+    return tuple(_active)
+
+
+def _list_lines(given: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise BadValue(f"lines={given!r} is not a list of functions, such as [orders.save]")
+    return (*given,)
+
+
+def _read_lines(given: Iterable[Any]) -> list[FunctionType]:
+    """The functions whose lines are watched."""
+    found: list[FunctionType] = []
+    for each in given:
+        functions = find_functions(each)
+        if not functions:
+            raise BadValue(f"lines: {each!r} has no function that is written in Python")
+        found += functions
+    return found
 
 
 class _Opened(Life):

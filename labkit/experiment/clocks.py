@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeVar
 
-from labkit.errors import BadValue
+from labkit.errors import BadValue, LabError
 from labkit.faults import Fault
 from labkit.stacks.server import Server
 from labkit.support.autojump import CLOCKS, REAL, AutojumpLoop, Clock
@@ -22,7 +22,7 @@ from labkit.support.checks import check_choice
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import finish
 from labkit.support.wakeup import wakeups
-from labkit.support.wording import describe_seconds
+from labkit.support.wording import describe_exception, describe_seconds
 from labkit.timeline import Timeline
 from labkit.watch.helpers import find_helpers, with_nested
 from labkit.watch.lines import original
@@ -189,6 +189,7 @@ class _Thread:
         self.clock: Final = self._loop.clock
         self._loop.set_task_factory(like.get_task_factory())
         self._ended = asyncio.Event()
+        self._died: BaseException | None = None  # of this, before anybody has ended it
         self._gone: asyncio.Future[None] = like.create_future()
         # A daemon, so that Python can end though an interrupt has broken off the caller's loop.
         self._thread = threading.Thread(target=self._run, name="labkit clock", daemon=True)
@@ -197,7 +198,10 @@ class _Thread:
     def _run(self) -> None:
         try:
             with asyncio.Runner(debug=self._like.get_debug(), loop_factory=lambda: self._loop) as runner:
-                runner.run(self._live())
+                try:
+                    runner.run(self._live())
+                except BaseException as error:  # `run` raises it, in the thread that waits
+                    self._died = error
         finally:
             self._tell(self._gone)
 
@@ -220,6 +224,10 @@ class _Thread:
 
         Returns:
             What it returns. What it raises passes through.
+
+        Raises:
+            LabError: the loop there has ended before the coroutine; if an exit or an interrupt has ended it, that is
+                raised.
         """
         done: asyncio.Future[None] = self._like.create_future()
         tasks: list[asyncio.Task[T]] = []
@@ -233,16 +241,23 @@ class _Thread:
                 task.cancel()
 
         cancelled: asyncio.CancelledError | None = None
-        self._loop.call_soon_threadsafe(begin)
-        while not done.done():
+        self._call(begin)
+        while not (done.done() or self._gone.done()):
             try:
-                await asyncio.wait([done])
+                await asyncio.wait([done, self._gone], return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError as error:
                 cancelled = error
-                self._loop.call_soon_threadsafe(cancel)
+                self._call(cancel)
             except BaseException:  # the caller's loop ends: nobody waits any more
-                self._loop.call_soon_threadsafe(cancel)
+                self._call(cancel)
                 raise
+        if cancelled is None and (not done.done() or (self._died is not None and tasks[0].cancelled())):
+            if isinstance(self._died, SystemExit | KeyboardInterrupt):
+                raise self._died
+            why = "" if self._died is None else f": {describe_exception(self._died)}"
+            raise LabError(f"the loop of the clock that jumps has ended before the experiment{why}") from self._died
+        if cancelled is not None and not done.done():
+            raise cancelled
         [task] = tasks
         if cancelled is None:
             return task.result()
@@ -250,10 +265,13 @@ class _Thread:
             task.exception()  # retrieved, so that asyncio does not log it
         raise cancelled
 
+    def _call(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(function)
+
     async def stop(self) -> None:
         """End the loop and the thread, and wait for that."""
-        with contextlib.suppress(RuntimeError):  # its loop is closed already
-            self._loop.call_soon_threadsafe(self._ended.set)
+        self._call(self._ended.set)
         await asyncio.wait([self._gone])
         self._thread.join()
 

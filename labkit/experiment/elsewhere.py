@@ -52,7 +52,7 @@ class Elsewhere:
         if not allow_remote and not _is_here(host):
             raise BadValue(
                 f"{url} is on another machine, which a fault would disturb;"
-                " if it is yours, and nobody else uses it, give allow_remote=True"
+                " if it is yours, and nobody else uses it, give allow_remote=True; `labkit probe` has --allow-remote"
             )
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         base = parts._replace(scheme=_SCHEMES[parts.scheme], path="/", query="")

@@ -25,9 +25,12 @@ from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
 from labkit.watch.block import Blocks, watch_blocks
+from labkit.watch.callbacks import watch_callbacks
 from labkit.watch.capture import capture
-from labkit.watch.host import Handler, Host, name_of
-from labkit.watch.lines import original, watch
+from labkit.watch.descriptors import watch_descriptors
+from labkit.watch.handler import Handler, name_of
+from labkit.watch.host import Host
+from labkit.watch.lines import gather, original, watch
 from labkit.watch.opened import watch_opened
 from labkit.watch.over import why_over
 from labkit.watch.processes import watch_processes
@@ -49,6 +52,7 @@ class HostedServer(Server):
         Returns:
             The run. What happens later does not change it.
         """
+        gather(self.timeline)
         return run_so_far(self.timeline, self.handler, self.stack.name, self.inside)
 
     @property
@@ -172,6 +176,8 @@ def _watch(handler: Handler, timeline: Timeline) -> Iterator[None]:
         watches.enter_context(watch_starts(timeline, handler, original(handler)))
         watches.enter_context(watch_processes())
         watches.enter_context(watch_opened())
+        watches.enter_context(watch_descriptors())
+        watches.enter_context(watch_callbacks())
         watches.enter_context(watch(handler, timeline))
         yield
 

@@ -11,8 +11,8 @@ from labkit.events import Event
 from labkit.experiment.talk import Function, Talk
 from labkit.timeline import Part, Timeline
 from labkit.watch.moments import Moment
-from labkit.watch.through import Through
-from labkit.wire import Breaker, SomeLinks
+from labkit.watch.through import Held, Through
+from labkit.wire import Hold, Holds, Relay, SomeLinks
 
 __all__ = ["Path", "Serving"]
 
@@ -27,7 +27,9 @@ class Serving(Protocol):
     seen: bool
 
     def exchanges(self, timeline: Timeline, served: Callable[[], Collection[int]]) -> Any: ...  # noqa: D102
-    async def through(self, exchanges: Any, sent: int, patience: float) -> Through: ...  # noqa: D102
+    async def through(  # noqa: D102
+        self, exchanges: Any, sent: int, patience: float, held: Held | None = ...
+    ) -> Through: ...
     def watch_for(self, moment: Moment) -> None: ...  # noqa: D102
     def stands(self, only: Collection[int]) -> tuple[int | None, int]: ...  # noqa: D102
     def shut_down(self) -> None: ...  # noqa: D102
@@ -62,11 +64,12 @@ class Path:
     """
 
     def __init__(
-        self, client: Client, wire: Breaker, server: Serving, connections: Connections, talk: Function | None = None
+        self, client: Client, wire: Relay, server: Serving, connections: Connections, talk: Function | None = None
     ) -> None:
         self.client = client
         self.timeline: Timeline = Part(client.timeline, self._owns)
         self.wire = SomeLinks(wire, lambda link: link.number in connections.links(client.number))
+        self._relay = wire
         self.server = _OwnServer(server, self)
         self.through: Through | None = None
         self._connections = connections
@@ -91,6 +94,27 @@ class Path:
         """
         self.through = await self._real_server.through(self._exchanges, len(self.said), patience)
         return self.through
+
+    def hold_after(self, frames: int) -> Holds:
+        """Have what comes after some frames held in the wire, for each connection from now on; see ``Relay``."""
+        return self._relay.hold_after(frames)
+
+    def find_hold(self, holds: Holds) -> Hold | None:
+        """Find what holds the client's own connection; None if there is none yet."""
+        return holds.find(lambda link: link in self._connections.links(self.client.number))
+
+    async def wait_until_rest(self, held: Held, patience: float) -> Through:
+        """Wait until the wire holds the conversation, and the handler has done all that it can with what has passed.
+
+        Args:
+            held: what the wire holds.
+            patience: the longest wait for the handler, in seconds.
+
+        Returns:
+            How it is known; or that it is unknown, when the patience is over.
+        """
+        exchanges = self._real_server.exchanges(self.timeline, lambda: self.served)
+        return await self._real_server.through(exchanges, 0, patience, held)
 
     def watch_for(self, moment: Moment) -> None:
         """Have a moment looked for, before the client connects."""

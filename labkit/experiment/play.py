@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -22,7 +23,7 @@ from labkit.experiment.scenario import run_scenario
 from labkit.experiment.talk import Function
 from labkit.experiment.target import find_target
 from labkit.experiment.unseen import play_elsewhere
-from labkit.experiment.when import THROUGH, When, check_when
+from labkit.experiment.when import THROUGH, When, check_seen, check_when
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
 from labkit.stacks import find_stack
@@ -35,13 +36,19 @@ from labkit.support.descriptors import descriptors_for, enough_descriptors
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop
 from labkit.timeline import Timeline
-from labkit.watch.host import check_handler
+from labkit.watch.block import take_part
+from labkit.watch.handler import check_handler
+from labkit.watch.helpers import belongs_to_no_loop
 from labkit.wire import Relay
 
-__all__ = ["check_values", "play"]
+__all__ = ["check_values", "in_company", "play"]
 
 #: What a client sends if nothing else is said.
 MESSAGES: Final = ("hello",)
+
+#: Where others are played in the same loop, which a handler that blocks must not hold up twice: what is called in place
+#: of playing it again.
+in_company: Final[ContextVar[Callable[[], None] | None]] = ContextVar("labkit_in_company", default=None)
 
 
 async def play(
@@ -78,7 +85,9 @@ async def play(
 
     Server, wire and client share the running loop. If the handler keeps it for itself for a while, the experiment is
     played once more with wire and client in another thread, whose times are then those of a client elsewhere; so the
-    handler is called twice. A client with a talk of its own, which may belong to the running loop, stays in it.
+    handler is called twice. So is a talk, if all that it names are functions, classes, modules and constants. Another
+    talk may belong to the running loop, and stays in it. So does every client where the time jumps, or where the lab
+    had to end the handler. Then the verdict says that the client's times are unknown.
 
     Args:
         target: a handler: a coroutine function, exactly as the library wants it; or an application: on aiohttp, a
@@ -95,11 +104,11 @@ async def play(
             raises an exception before, the fault does not strike, and the verdict tells the exception. Each client has
             a call of its own.
         when: when the fault strikes: ``"through"``; ``"note: TEXT"``, when the handler has called ``labkit.note`` with
-            this text; a number of seconds from the handler's start, times ``LABKIT_TIME_SCALE``; or
-            ``labkit.Await(n)``, when the handler suspends for the nth time. Where the moment is a step of the handler,
-            the handler goes on only when the fault has had its effect, so the same fault at the same step finds the
-            same handler. Messages that have not been sent by then are not sent; a talk goes on. If the moment never
-            comes, no fault strikes, and the verdict tells why.
+            this text; a number of seconds from the handler's start, times ``LABKIT_TIME_SCALE``; ``labkit.Await(n)``,
+            when the handler suspends for the nth time; or ``labkit.Frame(n)``, when n frames have passed the wire, and
+            the next has not. Where the moment is a step of the handler, the handler goes on only when the fault has had
+            its effect, so the same fault at the same step finds the same handler. Messages that have not been sent by
+            then are not sent; a talk goes on. If the moment never comes, no fault strikes, and the verdict tells why.
         path: the path for which each client asks, perhaps with a query, such as ``"/chat?room=1"``.
         headers: headers of the request of each client, by name, beyond those of the handshake itself.
         subprotocols: the subprotocols that each client offers. Where the library's function takes them too, as
@@ -129,6 +138,7 @@ async def play(
         BadHandler: the target is neither a handler nor an application; or it is one, and has no handler for the path.
         BadOption: the library does not take an option.
         BadValue: another value is wrong, or the fault cannot be staged with this client, or not at this moment.
+        NotReached: nobody listens at the URL.
         LabError: no loop of asyncio runs the caller; or the process has too few file descriptors for an experiment.
     """
     target = find_target(target, allow_remote=allow_remote)
@@ -163,9 +173,11 @@ async def play(
 
     async def talk_with(server: Server, connections: Connections) -> None:
         timeline = server.timeline
+        take_part(timeline)
         async with AsyncExitStack() as cleanup:
             if chosen is not None:
                 chosen.check_plain(server.url)
+                check_seen(when, server.url)
             wire = await cleanup.enter_async_context(Relay(server.url, timeline=timeline))
             paths = []
             for number in range(1, clients + 1):
@@ -200,7 +212,11 @@ async def play(
     if real is None:
         return await on_autojump(stage)
     run = await stage()
-    if own_loop or own_process or talk is not None or not _blocks_for_a_while(run) or not stack.runs_again(target):
+    moves = talk is None or belongs_to_no_loop(talk)
+    if own_loop or own_process or not moves or not _blocks_for_a_while(run) or not stack.runs_again(target):
+        return run
+    if (put_off := in_company.get()) is not None:
+        put_off()
         return run
     again = await stage(apart=True)
     # One that blocks at its first call alone, such as for an import, is told as it was.

@@ -36,8 +36,8 @@ _PORT: Final = "{port}"
 #: Seconds between two looks: nothing tells when another process listens.
 _LOOK: Final = 0.02
 
-#: How many lines of output an error quotes, and the longest line that is kept.
-_LAST, _LONGEST = 5, 1000
+#: How many lines of output are kept, how many of them an error quotes, and the longest line that is kept.
+_LAST, _QUOTED, _LONGEST = 40, 5, 1000
 
 #: How much of a command is shown.
 _WIDEST: Final = 60
@@ -280,7 +280,9 @@ class RunningProcess:
         return f", with {signal.Signals(-status).name}" if status < 0 else f", with exit status {status}"
 
     def _said(self) -> str:
-        return f": {' | '.join(self._last)}" if self._last else ", and printed nothing"
+        """The end of its output. Lines that are indented tell where in the program; what has gone wrong is above."""
+        told = [line for line in self._last if not line[0].isspace()] or self._last
+        return f": {' | '.join(line.strip() for line in [*told][-_QUOTED:])}" if told else ", and printed nothing"
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -303,6 +305,6 @@ class RunningProcess:
                 return
             text = line.decode(errors="replace").rstrip("\r\n")[:_LONGEST]
             if text.strip():
-                self._last.append(text.strip())
+                self._last.append(text)
             if not self._stopping:
                 self._timeline.append(HandlerPrint(name, text=text))

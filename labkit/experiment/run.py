@@ -117,6 +117,19 @@ class Run:
 
         return sequence(self.timeline, self.verdict, **options)
 
+    def text(self, **options: Any) -> str:
+        """Write the timeline as text, for a terminal; ``print`` does so too.
+
+        Args:
+            options: keyword arguments of :func:`labkit.views.text.text`, such as ``width=80``.
+
+        Returns:
+            The text.
+        """
+        from labkit.views.text import text
+
+        return text(self.timeline, self.verdict, **{"clock": self._clock, **options})
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the run as JSON, for :func:`labkit.load`.
 
@@ -129,9 +142,7 @@ class Run:
         write(Recording(self.handler, self.on, self.fault, self.timeline, self.clock, self.clock_words), path)
 
     def __str__(self) -> str:
-        from labkit.views.text import text
-
-        return text(self.timeline, self.verdict, clock=self._clock)
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)

@@ -16,6 +16,7 @@ from labkit.events import (
     ClientEnded,
     ClientError,
     ClientExit,
+    ClientOpen,
     ClientRecv,
     ClientRefused,
     Event,
@@ -26,10 +27,12 @@ from labkit.events import (
     WireFault,
     WireSpared,
 )
+from labkit.experiment.between import AfterFrames
 from labkit.experiment.path import Path
 from labkit.experiment.when import THROUGH, When, make_moment
 from labkit.faults import Fault
 from labkit.faults.fault import Scene
+from labkit.findings import find_answers
 from labkit.support.clock import scaled, timeout
 from labkit.support.loop import finish
 from labkit.timeline import Timeline
@@ -99,6 +102,8 @@ async def _run(scene: Scene, path: Path, others: Sequence[Path], fault: Fault | 
         await _go_on(scene, path, talking)
     else:
         await _end(path, scene.patience)
+        if fault is not None and fault.moment == "talk" and (why := _never_open(path)) is not None:
+            _spare(fault, path, why)
 
 
 async def _run_to(moment: Moment, scene: Scene, path: Path, others: Sequence[Path], fault: Fault) -> None:
@@ -126,7 +131,13 @@ async def _reach(moment: Moment, scene: Scene, path: Path) -> bool:
     Returns:
         Whether it has come, before the connection was over, or before the patience was over after the conversation.
     """
-    opening, coming = scene.begin(_open(path, scene.patience)), scene.begin(moment.wait())
+    coming, opening = scene.begin(moment.wait()), scene.begin(_open(path, scene.patience))
+
+    async def rest(between: AfterFrames) -> None:
+        if await asyncio.shield(opening):
+            await between.rest(scene.patience)
+
+    resting = [scene.begin(rest(moment))] if isinstance(moment, AfterFrames) else []
 
     async def live() -> None:
         if await asyncio.shield(opening) and not moment.has_come:
@@ -139,6 +150,7 @@ async def _reach(moment: Moment, scene: Scene, path: Path) -> bool:
     if moment.has_come:
         living.cancel()  # what the client has not sent yet, it does not send; a talk goes on by itself
         await _wait_briefly(opening)  # a handler may start, and suspend, before its client has heard of it
+        await asyncio.gather(*resting)
         return True
     if living.done():
         living.result()
@@ -151,6 +163,8 @@ async def _reach(moment: Moment, scene: Scene, path: Path) -> bool:
     for _ in range(_TURNS):
         await asyncio.sleep(0)  # what comes at the same time as the end of the connection has come
     living.cancel()
+    if moment.has_come:
+        await asyncio.gather(*resting)
     return moment.has_come
 
 
@@ -209,8 +223,7 @@ async def _ask_again(path: Path, scene: Scene) -> None:
     verdict will say so. What the handlers of other clients send to this one is no answer.
     """
     timeline = path.timeline
-    answered = any(isinstance(event, ClientRecv) for event in timeline)
-    by_itself = any(map(_is_of_its_own, timeline))
+    answered, by_itself = find_answers(timeline)
     limit = scene.patience if answered else scaled(_GRACE)
     for message in _said(path, scene):
         before, given = len(timeline), not by_itself
@@ -274,11 +287,12 @@ async def _strike(
     failed = None if path.talk is None else path.talk.failure
     when = None if moment is None else moment.words
     if why := ", and ".join(filter(None, (over or failed, missed))):
-        text = f"{fault} does not strike, since {why}"
-        spared = WireSpared(fault.name, fault.family, why, when=when, text=text, connection=path.client.number)
-        scene.timeline.append(spared)
+        _spare(fault, path, why, when)
     elif due:
-        unknown = None if when is not None or path.through is None or path.through.known else path.through.why
+        if moment is not None and when is not None:
+            unknown = moment.doubt
+        else:
+            unknown = None if path.through is None or path.through.known else path.through.why
         line, waits = path.stands()
         struck = WireFault(
             *(fault.name, fault.family, fault.knobs(), unknown),
@@ -294,6 +308,21 @@ async def _strike(
         await _carry_out(fault, scene, moment)
 
 
+def _spare(fault: Fault, path: Path, why: str, when: str | None = None) -> None:
+    """Record that the fault does not strike, and why."""
+    text = f"{fault} does not strike, since {why}"
+    spared = WireSpared(fault.name, fault.family, why, when=when, text=text, connection=path.client.number)
+    path.timeline.append(spared)
+
+
+def _never_open(path: Path) -> str | None:
+    """Why there was no WebSocket to strike, though the handler was called; None if it was not called, or there was."""
+    if not any(map(_is_start, path.timeline)) or any(isinstance(event, ClientOpen) for event in path.timeline):
+        return None
+    refused = next(filter(_is_refusal, path.timeline), None)
+    return "the handshake was never complete" if refused is None else f"the client was refused: {refused.text}"
+
+
 async def _carry_out(fault: Fault, scene: Scene, moment: Moment | None) -> None:
     """Carry out the fault; if the handler is held at a moment, let it go on when the fault has had its effect."""
     before = len(scene.timeline)
@@ -302,6 +331,7 @@ async def _carry_out(fault: Fault, scene: Scene, moment: Moment | None) -> None:
         return
     striking = scene.begin(fault.strike(scene))
     await asyncio.sleep(0)  # the first step, up to what the fault waits for
+    moment.struck()
     if fault.ends in {"connection", "server"}:
         # The handler must find the connection as the fault leaves it, however fast it goes on.
         await scene.timeline.until(lambda event: isinstance(event, LibraryEvent), scaled(_GRACE), start=before)

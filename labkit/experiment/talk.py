@@ -18,7 +18,7 @@ from labkit.support.checks import check_text
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.host import name_of
+from labkit.watch.handler import name_of
 from labkit.watch.lines import original
 from labkit.watch.through import Through
 
@@ -31,6 +31,8 @@ _STOP: Final = 0.5
 
 class _Over(ConnectionError):
     """The connection is over for the client."""
+
+    __module__, __qualname__ = "builtins", "ConnectionError"  # as a talk knows it, and as it is told
 
 
 def _is_over(event: Event) -> bool:

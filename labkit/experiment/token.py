@@ -11,17 +11,18 @@ import zlib
 from collections.abc import Mapping
 from os.path import relpath
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from labkit.errors import BadValue
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
-from labkit.experiment.when import THROUGH, Await, When
+from labkit.experiment.when import THROUGH, Await, Frame, When
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
 from labkit.support.names import load_name
 
-__all__ = ["make_token", "replay"]
+__all__ = ["import_name", "make_token", "replay"]
 
 #: The format, which a token begins with; tokens of another one are refused.
 _FORMAT: Final = "lab1-"
@@ -39,7 +40,7 @@ def make_token(target: Any, on: str, fault: str | Fault | None, when: When = THR
     """Write down an experiment.
 
     Args:
-        target: the handler, the application, or its name.
+        target: the handler, the application, or what :func:`import_name` gives for it.
         on: the stack's name.
         fault: the fault.
         when: when it strikes.
@@ -49,9 +50,9 @@ def make_token(target: Any, on: str, fault: str | Fault | None, when: When = THR
         The token. What it cannot carry, such as a function that another program cannot import, it names as missing.
     """
     chosen = None if fault is None else find_fault(fault)
-    said: dict[str, Any] = {"target": _name(target), "on": on, "talk": _name(options.get("talk"))}
+    said: dict[str, Any] = {"target": import_name(target), "on": on, "talk": import_name(options.get("talk"))}
     said["fault"] = chosen and [chosen.name, chosen.changed()]
-    said["when"] = [when.number] if isinstance(when, Await) else when
+    said["when"] = _write_when(when)
     said |= {name: _plain(value) for name, value in options.items() if name != "talk"}
     missing = sorted(name for name, value in said.items() if value is _MISSING)
     default = {name: parameter.default for name, parameter in inspect.signature(play).parameters.items()}
@@ -87,6 +88,7 @@ async def replay(token: str, **given: Any) -> Run:
         raise BadValue(
             f"the token does not carry {' and '.join(missing)}, which no other program can import;"
             f" give it: labkit.replay(token, {', '.join(f'{name}=…' for name in missing)})"
+            + ("; or in a terminal: labkit replay TOKEN FILE:HANDLER" * (missing == ["target"]))
         )
     match said.get("fault"):
         case [str() as name, dict() as knobs]:
@@ -94,10 +96,22 @@ async def replay(token: str, **given: Any) -> Run:
     match said.get("when"):
         case [int() as number]:
             said["when"] = Await(number)
+        case ["frame", int() as number]:
+            said["when"] = Frame(number)
     options = said | given
     if isinstance(talk := options.get("talk"), str):
         options["talk"] = load_name(talk, "talk")
     return await play(**options)
+
+
+def _write_when(when: When) -> str | float | list[int | str]:
+    match when:
+        case Await(number):
+            return [number]
+        case Frame(number):
+            return ["frame", number]
+        case _:
+            return when
 
 
 def _read(token: object) -> dict[str, Any]:
@@ -122,12 +136,22 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-def _name(thing: Any) -> Any:
-    """The name by which another program can import a function."""
-    if thing is None or isinstance(thing, str):
+def import_name(thing: Any) -> Any:
+    """Find the name by which another program can import a thing.
+
+    Args:
+        thing: a handler, an application, a talk; or its name; or None.
+
+    Returns:
+        The name, or None; or, where there is no name, what :func:`make_token` then notes as missing.
+    """
+    thing = getattr(thing, "named", thing)
+    if thing is None or isinstance(thing, str | _Missing):
         return thing
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     found = sys.modules.get(module or "")
+    if name is None:  # no function and no class: an application, which knows the module of its class alone
+        found, name = _whose(thing)
     if found is None or name is None:
         return _MISSING
     inside: Any = found
@@ -142,6 +166,16 @@ def _name(thing: Any) -> Any:
         return _MISSING  # a notebook
     near = Path(file).resolve().is_relative_to(Path.cwd())
     return f"{Path(relpath(file)).as_posix() if near else file}:{name}"
+
+
+def _whose(thing: Any) -> tuple[ModuleType | None, str | None]:
+    """The module that has a thing as a global, and its name there. Who defines it is loaded before who imports it."""
+    # The program itself stands first of all, and may have imported it.
+    for module in sorted([*sys.modules.values()], key=lambda module: module is sys.modules["__main__"]):
+        for name, value in [*getattr(module, "__dict__", {}).items()]:
+            if value is thing:
+                return module, name
+    return None, None
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,18 @@ from typing import Any
 
 from labkit.clients import Request, make_client
 from labkit.connections import Connections
-from labkit.errors import BadOption, BadValue
-from labkit.events import ClientEnded, ClientExit, ClientRecv, Event, LoopStop, LoopTarget
+from labkit.errors import BadOption, BadValue, NotReached
+from labkit.events import (
+    ClientEnded,
+    ClientExit,
+    ClientRecv,
+    Event,
+    LoopStop,
+    LoopTarget,
+    WireFault,
+    WireLink,
+    WireReset,
+)
 from labkit.experiment.elsewhere import Elsewhere
 from labkit.experiment.path import Path
 from labkit.experiment.processes import Process, RunningProcess
@@ -23,10 +33,11 @@ from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, enough_descriptors
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.wakeup import wakeups
+from labkit.support.wording import describe_briefly
 from labkit.timeline import Timeline
 from labkit.watch.capture import capture
 from labkit.watch.moments import Moment
-from labkit.watch.through import Through
+from labkit.watch.through import Held, Through
 from labkit.wire import Relay
 
 __all__ = ["play_elsewhere"]
@@ -48,13 +59,20 @@ class Unseen:
         """What tells of its answers: the events of the client's connection."""
         return timeline
 
-    async def through(self, timeline: Timeline, sent: int, patience: float) -> Through:
+    async def through(
+        self,
+        timeline: Timeline,
+        sent: int,
+        patience: float,
+        held: Held | None = None,  # noqa: ARG002 - see above
+    ) -> Through:
         """Wait until it has answered what the client has sent.
 
         Args:
             timeline: the events of the client's connection.
             sent: how many messages the client has sent.
             patience: the longest wait, in seconds.
+            held: is for a moment between frames, and there is none here.
 
         Returns:
             That it has sent as many messages as the client; or that it is unknown whether it will, when the patience is
@@ -140,6 +158,7 @@ async def play_elsewhere(
         BadOption: there are options for a server that the lab does not start.
         BadValue: the fault, or its moment, is out of the lab's reach.
         LabError: the process does not listen.
+        NotReached: nobody listens at the URL.
     """
     own = isinstance(target, Elsewhere)
     if server_options:
@@ -176,8 +195,27 @@ async def play_elsewhere(
             played = make_client(client, wire.url, timeline, options, own_process=apart, number=number, request=asked)
             cleanup.push_async_callback(played.stop)
             paths.append(Path(played, wire, unseen, connections, talk))
-        await run_scenario(paths, fault, () if talk else messages, scaled(patience), when)
+        try:
+            await run_scenario(paths, fault, () if talk else messages, scaled(patience), when)
+        except OSError as error:  # TLS did not begin, so the client had no connection of which to tell
+            if timeline.first(WireFault) is not None:
+                raise
+            _check_reached(timeline, target.name)
+            why = describe_briefly(error)
+            raise NotReached(f"{target.name}: TLS could not begin: {why}; perhaps it is ws:// without TLS") from error
         timeline.append(LoopStop(scaled(patience), text="the lab ends the experiment"))
         await asyncio.sleep(0)
+    if running is None:
+        _check_reached(timeline, target.name)
     connections.finish()
     return Run(target.name, "unknown", "none" if fault is None else str(fault), timeline)
+
+
+def _check_reached(timeline: Timeline, name: str) -> None:
+    """Refuse a run that nobody has served: it tells nothing of a server."""
+    failed = [event.why for event in timeline.all(WireReset) if event.why is not None]
+    if failed and len(failed) == len(timeline.all(WireLink)):
+        raise NotReached(
+            f"{name}: {failed[0]}; start it first, or give the command that starts it:"
+            " labkit.process(COMMAND, url=URL), or `labkit probe URL --command COMMAND`"
+        )

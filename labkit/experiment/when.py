@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from labkit.errors import BadValue
+from labkit.experiment.between import AfterFrames
 from labkit.experiment.path import Path
 from labkit.faults import Fault
 from labkit.support.checks import check_seconds, is_whole
 from labkit.watch.moments import AfterSeconds, AtNote, AtSuspension, BeforeClose, Moment
 
-__all__ = ["THROUGH", "Await", "When", "check_when", "make_moment"]
+__all__ = ["THROUGH", "Await", "Frame", "When", "check_seen", "check_when", "make_moment"]
 
 #: When the conversation is through.
 THROUGH: Final = "through"
 
 _NOTE: Final = "note:"
 
-_TAKES: Final = "it takes 'through', 'note: …' with the text of a labkit.note, a number of seconds, or labkit.Await(n)"
+_TAKES: Final = (
+    "it takes 'through', 'note: …' with the text of a labkit.note, a number of seconds, labkit.Await(n), or"
+    " labkit.Frame(n)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,32 @@ class Await:
             raise BadValue(f"labkit.Await({self.number!r}); it takes a whole number from 1")
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The moment between two frames of the conversation: n of them have passed the wire, and the next one has not.
+
+    Frames of both directions count, from the handshake on, which does not count itself, as in the run's ``wire`` lane.
+    The wire keeps all that comes after the nth, and the handler goes on until it has done what it can do with those
+    that have come: it waits, and nothing else is on its way. Then the fault strikes. So a handler has written an order
+    and sent its answer, and the client never gets it; or the client has sent two messages, and only the first is there.
+    What the wire has kept goes on behind the fault, as far as there still is a way; what a fault cuts off is lost.
+
+    Args:
+        number: n; 0 for the moment before the first frame.
+
+    Raises:
+        BadValue: it is not such a number.
+    """
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.number) or self.number < 0:
+            raise BadValue(f"labkit.Frame({self.number!r}); it takes a whole number from 0")
+
+
 #: A moment, as users write it.
-When = str | float | Await
+When = str | float | Await | Frame
 
 
 def check_when(when: object, fault: Fault | None) -> None:
@@ -62,7 +90,7 @@ def check_when(when: object, fault: Fault | None) -> None:
             return
         case str() if not when.startswith(_NOTE) or not when.removeprefix(_NOTE).strip():
             raise BadValue(f"when={when!r}; {_TAKES}")
-        case str() | Await():
+        case str() | Await() | Frame():
             pass
         case bool():
             raise BadValue(f"when={when!r}; {_TAKES}")
@@ -74,6 +102,20 @@ def check_when(when: object, fault: Fault | None) -> None:
         raise BadValue(f"when={when!r} says when the fault strikes, but fault is None")
     if fault.moment == "handshake":
         raise BadValue(f"{fault} strikes in the opening handshake, so when={when!r} comes too late")
+
+
+def check_seen(when: When, url: str) -> None:
+    """Refuse a moment between frames, where TLS hides them from the wire.
+
+    Args:
+        when: the moment, checked.
+        url: the server's URL.
+
+    Raises:
+        BadValue: it is such a moment, and such a server.
+    """
+    if isinstance(when, Frame) and url.startswith(("wss:", "https:")):
+        raise BadValue(f"when={when!r} counts frames, which TLS hides from the wire; play it without TLS")
 
 
 def make_moment(when: When, fault: Fault, path: Path) -> Moment | None:
@@ -94,6 +136,8 @@ def make_moment(when: When, fault: Fault, path: Path) -> Moment | None:
     match when:
         case Await(number):
             return AtSuspension(number, served)
+        case Frame(number):
+            return AfterFrames(number, path)
         case str() if when != THROUGH:
             return AtNote(when.removeprefix(_NOTE).strip(), path.timeline, served)
         case int() | float():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from labkit.connections import Connections
 from labkit.errors import BadValue
@@ -17,6 +17,7 @@ from labkit.faults.transport import Fin, HalfClose, Reset
 from labkit.support.checks import check_seconds
 from labkit.support.clock import scaled
 from labkit.timeline import Part, Timeline
+from labkit.watch.block import take_part
 from labkit.watch.over import why_over
 from labkit.wire import Breaker, Link, Relay, SomeLinks
 from labkit.wire.link import Ends
@@ -55,6 +56,10 @@ class Wire(Relay):
     Raises:
         BadValue: the URL is not the URL of a WebSocket server with a port.
     """
+
+    async def __aenter__(self) -> Self:
+        take_part(self.timeline)
+        return await super().__aenter__()
 
     async def strike(self, fault: str | Fault, *, patience: float = 2.0) -> None:
         """Carry out a fault on every link that is live, or, for a fault of the handshake, on every later one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_ch
 
 from labkit.errors import BadValue
 from labkit.support.checks import check_text, find, is_whole
+from labkit.support.wrapping import wrap
 from labkit.timeline import Timeline
 from labkit.wire import Breaker
 
@@ -56,6 +58,9 @@ _SOURCES: Final[dict[str, Literal["both", "client", "server"]]] = {
     "to-server": "client",
     "to-client": "server",
 }
+
+#: Where a part of a fault's docstring begins, within a paragraph.
+_PARTS: Final = re.compile(r"\n(?=On the wire: |In life: |Look for: |    \w+: )")
 
 #: The class of each fault, by the fault's name, in the order of definition.
 registry: dict[str, type[Fault]] = {}
@@ -260,15 +265,28 @@ class Fault(ABC):
         changed = [f"{name}={value!r}" for name, value in self.changed().items()]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
-    @property
-    def about(self) -> str:
-        """What the fault is, what travels on the wire, what causes it in real life, and what to look for."""
-        return f"{self}, of the family {self.family}\n\n{inspect.getdoc(self)}"
+    def text(self, width: int = 100) -> str:
+        """Tell what the fault is, what travels on the wire, what causes it in real life, and what to look for.
+
+        Args:
+            width: the longest line, in characters.
+
+        Returns:
+            The lines, without a newline at the end.
+        """
+        out = wrap(f"{self}, of the family {self.family}", width)
+        says = re.sub('``("[^"`]*")``', r"\1", inspect.getdoc(self) or "").replace("``", "`")
+        for paragraph in says.split("\n\n"):
+            out.append("")
+            for part in _PARTS.split(paragraph):
+                indent = " " * (len(part) - len(part.lstrip()))
+                out += wrap(" ".join(part.split()), width, indent, indent * 2)
+        return "\n".join(out)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
         # A cell that evaluates to a fault displays its description. `_repr_pretty_` would not do: IPython prefers the
         # `__repr__` that each dataclass defines.
-        return {"text/plain": self.about}
+        return {"text/plain": self.text()}
 
 
 def find_fault(fault: str | Fault) -> Fault:

@@ -101,7 +101,7 @@ class BlockedLoop(Fault, name="blocked-loop", family="server"):
 
 @dataclass(frozen=True)
 class Cancel(Fault, name="cancel", family="server"):
-    """The handler is cancelled, by an ``asyncio.timeout`` around it that expires.
+    """The handler is cancelled: a limit of time around it expires.
 
     On the wire: whatever the library sends when a handler ends.
     In life: a limit of time around a handler; the shutdown of aiohttp; a task group another task of which has failed.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,9 +20,9 @@ from labkit.stacks import STACKS, find_stack
 from labkit.stacks.stack import Stack
 from labkit.support.autojump import CLOCKS
 from labkit.support.checks import check_choice
-from labkit.watch.host import name_of
+from labkit.watch.handler import name_of
 
-__all__ = ["Handlers", "Job", "check_executor", "plan"]
+__all__ = ["Handlers", "Planned", "plan"]
 
 #: What ``matrix`` accepts: targets under their own names, under given names, or one target for each library.
 Handlers = Sequence[Any] | Mapping[str, Any | Mapping[str, Any]]
@@ -37,7 +34,7 @@ _PLAY_OPTIONS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Job:
+class Planned:
     """The experiment of one cell.
 
     Attributes:
@@ -56,7 +53,7 @@ def plan(
     on: str | Iterable[str] | None,
     faults: str | Fault | Iterable[str | Fault] | None,
     options: Mapping[str, Any],
-) -> list[Job]:
+) -> list[Planned]:
     """List the cells, stack by stack, handler by handler.
 
     Args:
@@ -77,7 +74,7 @@ def plan(
     listed = [faults] if isinstance(faults, str | Fault | type) else faults
     to_strike = [find_fault(fault) for fault in (FAULTS if listed is None else _list("faults", listed, "faults"))]
     jobs = [
-        Job(Cell(name, stack.name, fault.family, str(fault)), handler, fault)
+        Planned(Cell(name, stack.name, fault.family, str(fault)), handler, fault)
         for stack in stacks
         for name, by_stack in named.items()
         if (handler := _serving(by_stack, stack, named=on is not None)) is not None
@@ -149,7 +146,7 @@ def _serving(handler: Any, stack: Stack, *, named: bool) -> Any:
     return handler
 
 
-def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
+def _check(jobs: Sequence[Planned], options: dict[str, Any]) -> None:
     """Refuse the arguments that ``play`` would refuse in every cell."""
     server_options = {name: value for name, value in options.items() if name not in _PLAY_OPTIONS}
     for job in {(job.cell.handler, job.cell.stack): job for job in jobs}.values():
@@ -162,41 +159,3 @@ def _check(jobs: Sequence[Job], options: dict[str, Any]) -> None:
         check_when(play_options["when"], job.fault)
     request = make_request(*(play_options[name] for name in ("path", "headers", "subprotocols", "cookies")))
     check_client(play_options["client"], dict(play_options["client_options"] or {}), request=request)
-
-
-def check_executor(executor: Executor | None, jobs: Sequence[Job], options: Mapping[str, Any]) -> None:
-    """Refuse handlers and options that cannot be sent to another process.
-
-    Args:
-        executor: the pool that plays the cells; None for the running loop.
-        jobs: the jobs.
-        options: the options for every ``play``.
-
-    Raises:
-        BadValue: the executor is not a pool of processes, or an option cannot be sent.
-        BadHandler: another process cannot import a handler.
-    """
-    if executor is None:
-        return
-    if not isinstance(executor, ProcessPoolExecutor):
-        raise BadValue(
-            f"executor={executor!r}; it takes a concurrent.futures.ProcessPoolExecutor, or None for the running loop"
-        )
-    for job in jobs:
-        name = job.cell.handler
-        # A notebook has no file that another process could import.
-        not_importable = getattr(job.handler, "__module__", None) == "__main__" and not hasattr(
-            sys.modules["__main__"], "__file__"
-        )
-        try:
-            pickle.dumps(job.handler)
-        except Exception:
-            not_importable = True
-        if not_importable:
-            raise BadHandler(
-                f"another process cannot import the handler {name!r}; define it in a module, at the top level"
-            )
-        try:
-            pickle.dumps((job.fault, dict(options)))
-        except Exception as problem:
-            raise BadValue(f"the options cannot be sent to another process: {problem}") from None

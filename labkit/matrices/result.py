@@ -10,8 +10,8 @@ from labkit.errors import LabError, UnknownName
 from labkit.experiment.run import Run
 from labkit.faults import Fault
 from labkit.faults.fault import registry
-from labkit.outcome import Cell
-from labkit.watch.host import Handler, name_of
+from labkit.outcome import Cell, lines_of
+from labkit.watch.handler import Handler, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ class Matrix:
             ``reason`` says why, and the findings are ``"unknown"``. polars infers the types from the first 100 rows;
             if there are more, pass ``infer_schema_length=None`` to it.
         """
-        return [_row(cell) for cell in self.cells]
+        return [_row(cell, run) for cell, run in zip(self.cells, self.runs, strict=True)]
 
     def plot(self, **options: Any) -> Figure:
         """Draw the chart.
@@ -109,10 +109,21 @@ class Matrix:
 
         return chart(self.cells, **options)
 
-    def __str__(self) -> str:
+    def text(self, **options: Any) -> str:
+        """Write the chart as text, for a terminal; ``print`` does so too.
+
+        Args:
+            options: keyword arguments of :func:`labkit.views.chart.words.chart_text`, such as ``width=80``.
+
+        Returns:
+            The text.
+        """
         from labkit.views.chart.words import chart_text
 
-        return chart_text(self.cells)
+        return chart_text(self.cells, **options)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)
@@ -140,7 +151,7 @@ def _only(cells: Iterable[Cell], what: str, name: str) -> list[Cell]:
     return [cell for cell in cells if getattr(cell, what) == name]
 
 
-def _row(cell: Cell) -> dict[str, str | int | float | None]:
+def _row(cell: Cell, run: Run | None) -> dict[str, str | int | float | None]:
     # Each column has one type in all rows, because a data frame may infer the type from the first rows.
     row: dict[str, str | int | float | None] = {
         "handler": cell.handler,
@@ -156,14 +167,17 @@ def _row(cell: Cell) -> dict[str, str | int | float | None]:
         "cleanup": "unknown",
         "leaked": "unknown",
         "complaints": "unknown",
+        "swallowed": "unknown",
         "sentence": "unknown",
         "reason": cell.reason or "",
         "seconds": cell.seconds,
+        "clock": "unknown" if run is None else run.clock,
     }
     if (verdict := cell.verdict) is not None:
         row |= {name: getattr(verdict, name) for name in row if hasattr(verdict, name)}
         row |= {
             "exception": verdict.exception or "",
+            "swallowed": lines_of(verdict.swallowed),
             **{
                 name: "; ".join(found)
                 for name in ("leaked", "complaints")

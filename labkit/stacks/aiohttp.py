@@ -15,9 +15,12 @@ from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
 from labkit.support.wording import describe_exception
 from labkit.timeline import APPLICATION, Scope, scope
+from labkit.watch.alone import leave_alone
 from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
-from labkit.watch.host import Host, may_be_awaited, name_of
+from labkit.watch.handler import may_be_awaited, name_of
+from labkit.watch.host import Host
+from labkit.watch.stand_ins import Method
 
 if TYPE_CHECKING:
     import socket
@@ -106,13 +109,16 @@ class Aiohttp(Stack):
             response: web.StreamResponse = await host.call(request, ConnectionError, _call.set)
             return response
 
+        leave_alone(app, *options.values())
+        given = app
         if app is None:
             app = web.Application()
             app.router.add_get("/{path:.*}", call)
         app.on_response_prepare.append(_observe)
         runner = web.AppRunner(app, **options)
         await _set_up(runner, host)
-        _stand_before(app, host, call)
+        if given is not None:
+            _stand_before(app, host, call)
         try:
             server = runner.server
             assert server is not None
@@ -171,7 +177,7 @@ async def _find(app: web.Application, path: str, what: str) -> Program:
         )
         raise BadHandler(
             f"{what} has no handler for GET {path}: {found.http_exception.reason}; its routes are"
-            f" {', '.join(routes) or 'none'}; give one as path="
+            f" {', '.join(routes) or 'none'}; give one as the path"
         )
     return Program(found.handler, app)
 
@@ -244,6 +250,56 @@ class _Running(RunningServer):
                 await self._runner.cleanup()
 
 
+def _received(call: Call, message: Any) -> None:
+    from aiohttp import web
+
+    if not isinstance(kind := getattr(message, "type", None), web.WSMsgType):
+        # A class of the user's own may give anything, also to tell the end.
+        if getattr(call.connection, "closed", False):
+            call.record_notice(f"receive() gave {type(message).__name__}")
+        elif message is not None:
+            call.received(message)
+    elif kind in {web.WSMsgType.TEXT, web.WSMsgType.BINARY}:
+        call.received(message.data)
+    elif kind is web.WSMsgType.PONG:
+        call.pings.answered()
+    elif kind in {web.WSMsgType.CLOSE, web.WSMsgType.CLOSING, web.WSMsgType.CLOSED}:
+        call.record_notice(f"receive() gave {kind.name}")
+    elif kind is web.WSMsgType.ERROR:
+        call.record_notice("receive() gave ERROR", message.data)
+
+
+def _sends_frame(call: Call, arguments: dict[str, Any]) -> None:
+    from aiohttp import web
+
+    opcode = arguments["opcode"]
+    if opcode in {web.WSMsgType.TEXT, web.WSMsgType.BINARY}:
+        call.sent(arguments["message"], web.WSMsgType(opcode).name)
+
+
+_SENDS: Final = Method(on_call=lambda call, arguments: call.sent(arguments["data"]), parameters=("data",))
+
+#: What the library tells the handler, and what the handler asks for, on its own connection.
+#: `receive_str`, `async for`, `write_eof` and the methods for JSON call these.
+_METHODS: Final = {
+    "receive": Method(on_return=_received, waits_for="message"),
+    "send_str": _SENDS,
+    "send_bytes": _SENDS,
+    "send_frame": Method(on_call=_sends_frame, parameters=("message", "opcode")),
+    "ping": Method(),
+    "pong": Method(),
+    "drain": Method(),
+    "close": Method(on_call=Call.closing, before=Call.before_close, parameters=("code", "message")),
+}
+
+#: The same where the handler gets the pongs, which the library takes for itself otherwise.
+_METHODS_WITH_PONGS: Final = {
+    **_METHODS,
+    "receive": _METHODS["receive"]._replace(tells_cause=True),
+    "ping": Method(on_return=lambda call, _: call.pings.sent()),
+}
+
+
 async def _observe(request: web.Request, response: web.StreamResponse) -> None:
     """Observe what the library tells the handler, on the handler's own connection (a signal of aiohttp)."""
     from aiohttp import web
@@ -251,35 +307,7 @@ async def _observe(request: web.Request, response: web.StreamResponse) -> None:
     call = _call.get(None)
     if call is None or not isinstance(response, web.WebSocketResponse):
         return
-
-    def received(message: Any) -> None:
-        kind = message.type
-        if kind in {web.WSMsgType.TEXT, web.WSMsgType.BINARY}:
-            call.received(message.data)
-        elif kind is web.WSMsgType.PONG:
-            call.pings.answered()
-        elif kind in {web.WSMsgType.CLOSE, web.WSMsgType.CLOSING, web.WSMsgType.CLOSED}:
-            call.record_notice(f"receive() gave {kind.name}")
-        elif kind is web.WSMsgType.ERROR:
-            call.record_notice("receive() gave ERROR", message.data)
-
-    def sends_frame(arguments: dict[str, Any]) -> None:
-        opcode = arguments["opcode"]
-        if opcode in {web.WSMsgType.TEXT, web.WSMsgType.BINARY}:
-            call.sent(arguments["message"], web.WSMsgType(opcode).name)
-
-    stand_ins = call.connect(response)
-    # Otherwise the library takes the pongs for itself.
-    gets_pongs = not getattr(response, "_autoping", True)
-    stand_ins.observe("receive", on_return=received, waits_for="message", tells_cause=gets_pongs)
-    # `receive_str`, `async for`, `write_eof` and the methods for JSON call the methods below.
-    for name in ("send_str", "send_bytes"):
-        stand_ins.observe(name, on_call=lambda arguments: call.sent(arguments["data"]), parameters=("data",))
-    stand_ins.observe("send_frame", on_call=sends_frame, parameters=("message", "opcode"))
-    stand_ins.observe("ping", on_return=call.pings.sent if gets_pongs else None)
-    for name in ("pong", "drain"):
-        stand_ins.observe(name)
-    stand_ins.observe("close", on_call=call.closing, before=call.before_close, parameters=("code", "message"))
+    call.connect(response, _METHODS if getattr(response, "_autoping", True) else _METHODS_WITH_PONGS)
     call.observe_properties(response, _OF_RESPONSE)
     call.observe_properties(request.protocol, _OF_PROTOCOL)
     # A copy of the request has the same protocol.

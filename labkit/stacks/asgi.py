@@ -1,40 +1,37 @@
-"""The stacks of ASGI: an application or an endpoint, on uvicorn with one of its protocols, or on hypercorn."""
+"""The stacks of uvicorn: an ASGI application or an endpoint, with one of its protocols."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import inspect
-import logging
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from labkit.errors import BadHandler
 from labkit.stacks.stack import Program, RunningServer, Stack, make_app
 from labkit.support.clock import scaled
-from labkit.support.replacing import MISSING, replace
-from labkit.support.sockets import port_of
 from labkit.watch.asgi import find_endpoint, list_paths, watch_app, watch_frameworks
-from labkit.watch.host import Host, check_handler, may_be_awaited, name_of
+from labkit.watch.handler import check_handler, may_be_awaited, name_of
+from labkit.watch.host import Host
 
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["Asgi", "AsgiHypercorn", "AsgiWebsockets", "AsgiWsproto"]
+T = TypeVar("T")
+
+__all__ = ["STOP", "Asgi", "AsgiWebsockets", "AsgiWsproto", "does_not_start", "is_app", "listen"]
 
 #: Seconds that the server, and the application's own shutdown, may take to stop; after that the lab no longer waits.
-_STOP: Final = 2.0
+STOP: Final = 2.0
 
 #: Turns of the loop until the server has heard of connections that were dropped.
 _TURNS: Final = 3
-
-#: Where a server logs; the lab gives hypercorn the logger, and leaves all settings of logging as they are.
-_LOGGER: Final = "hypercorn.error"
 
 
 class Asgi(Stack):
@@ -81,27 +78,47 @@ class Asgi(Stack):
 
     def check_target(self, target: Any) -> None:
         """Refuse what is neither an application, nor a function that makes one, nor an endpoint."""
-        if not (_is_app(target) or _makes_app(target)):
-            check_handler(target, self.argument)
+        if is_app(target) or _makes_app(target):
+            return
+        if _is_endpoint(target) and not _takes(target, 1):
+            raise BadHandler(
+                f"the endpoint {name_of(target)!r} takes more than the websocket, which its application gives it:"
+                " play the application, and give the path"
+            )
+        check_handler(target, self.argument)
 
     async def load(self, target: Any, path: str) -> Program:
         """Make the application, and find its endpoint for the path; an endpoint gets an application of its own."""
         from starlette.applications import Starlette
         from starlette.routing import WebSocketRoute
 
+        self.import_server()
         if "fastapi" in sys.modules:
             await _warm_up()
-        if _is_app(target):
+        if is_app(target):
             return await _find(target, path, f"the application {name_of(target)}")
         if not _makes_app(target):
             return Program(target, Starlette(routes=[WebSocketRoute("/{path:path}", target)]))
         maker, app = f"{name_of(target)}()", await make_app(target)
-        if not _is_app(app):
+        if not is_app(app):
             raise BadHandler(
                 f"{maker} gave {app!r}; an endpoint takes one argument, the websocket,"
                 " and a function without arguments makes an ASGI application"
             )
         return await _find(app, path, maker)
+
+    def import_server(self) -> None:
+        """Import what the server imports when it starts: from then on that would be told as a block of the handler."""
+        self._configure(self.load, {})
+
+    def _configure(self, app: Any, options: Mapping[str, Any]) -> uvicorn.Config:
+        import uvicorn
+
+        config = uvicorn.Config(app, log_config=None, **{**self._options, **options})
+        _quietly(config.load)
+        if (make := config.ws_protocol_class) is not None:
+            config.ws_protocol_class = partial(_quietly, make)  # type: ignore[assignment] # a function that makes one
+        return config
 
     async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
         """Start a server as ``uvicorn.run`` does, without its signal handlers and without its settings of logging."""
@@ -111,18 +128,15 @@ class Asgi(Stack):
         watched = watch_app(app, host, whole=host.handler is app, on_failure=failures.append)
         with ExitStack() as undo:
             undo.enter_context(watch_frameworks())
-            listener = undo.enter_context(_listen())
-            config = uvicorn.Config(watched, log_config=None, **{**self._options, **options})
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that a protocol is deprecated is for who chooses one for production
-                config.load()
+            listener = undo.enter_context(listen())
+            config = self._configure(watched, options)
             config.http_protocol_class = partial(_tapped, host, config.http_protocol_class)  # type: ignore[assignment] # a function that makes one
             server = uvicorn.Server(config)
             server.lifespan = config.lifespan_class(config)
             try:
                 await server.startup(sockets=[listener])
             except SystemExit:
-                raise _does_not_start(failures) from None
+                raise does_not_start(failures) from None
             return _Uvicorn(server, listener, host, undo.pop_all())
 
 
@@ -145,60 +159,6 @@ class AsgiWsproto(Asgi):
     @property
     def _options(self) -> Mapping[str, Any]:
         return {"ws": "wsproto"}
-
-
-class AsgiHypercorn(Asgi):
-    """hypercorn as its ``serve`` runs it."""
-
-    name = "asgi-hypercorn"
-    distribution = "hypercorn"
-    function = "hypercorn.Config"
-    needs = ("hypercorn", "starlette")
-    also = frozenset({"starlette", "fastapi", "wsproto"})
-
-    def option_names(self) -> Iterable[str]:
-        """List the settings of ``hypercorn.Config``, without those that concern a process or its logging."""
-        from hypercorn.config import Config
-
-        process = {"bind", "insecure_bind", "quic_bind", "application_path", "daemon", "group", "user", "umask"}
-        process |= {"pid_path", "use_reloader", "worker_class", "workers", "debug"}
-        log = {"accesslog", "errorlog", "access_log_format", "logconfig", "logconfig_dict", "logger_class", "loglevel"}
-        names = {name for name in dir(Config) if not name.startswith("_") and not callable(getattr(Config, name))}
-        return names - process - log - {"ssl_enabled", "log"}
-
-    async def start(self, host: Host, options: Mapping[str, Any], app: Any = None) -> RunningServer:
-        """Start a server with hypercorn's ``serve``, on a socket of the lab's."""
-        from hypercorn.asyncio import serve
-        from hypercorn.config import Config, Sockets
-
-        failures: list[str] = []
-        watched: Any = watch_app(app, host, whole=host.handler is app, on_failure=failures.append)
-        with ExitStack() as undo:
-            undo.enter_context(watch_frameworks())
-            listener = undo.enter_context(_listen())
-
-            class OnOurSocket(Config):
-                def create_sockets(self) -> Sockets:
-                    return Sockets([listener], [], []) if self.ssl_enabled else Sockets([], [listener], [])
-
-            config, end = OnOurSocket(), asyncio.Event()
-            for name, value in options.items():
-                setattr(config, name, value)
-            config.errorlog = logging.getLogger(_LOGGER)
-            listening = undo.enter_context(_taps(host, listener))
-            serving = asyncio.create_task(serve(watched, config, shutdown_trigger=end.wait, mode="asgi"))
-            try:
-                either: set[asyncio.Future[Any]] = {serving, listening}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                serving.cancel()
-                await asyncio.wait({serving})
-                raise
-            if serving.done():
-                error = serving.exception()
-                raise _does_not_start(failures) if failures or error is None else error
-            scheme = "wss" if config.ssl_enabled else "ws"
-            return _Hypercorn(serving, end, listening.result(), scheme, host, undo.pop_all())
 
 
 async def _warm_up() -> None:
@@ -230,12 +190,29 @@ async def _warm_up() -> None:
 _is_warm = False
 
 
-def _listen() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0))
+def listen() -> socket.socket:
+    """Listen on a free port of the loopback address, without Nagle's algorithm, as the servers' own sockets do."""
+    # asyncio turns it off for each connection where the protocol is named.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
-def _does_not_start(failures: list[str]) -> BadHandler:
+def does_not_start(failures: list[str]) -> BadHandler:
+    """Say that an application does not start, and why, as its lifespan told it."""
     return BadHandler(f"the application does not start: {failures[-1] if failures else 'its lifespan failed'}")
+
+
+def _quietly(call: Callable[..., T], **keywords: Any) -> T:
+    """Call what warns that a protocol is deprecated: that is for who chooses one for production."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call(**keywords)
 
 
 def _tapped(host: Host, make: Callable[..., asyncio.Protocol], **keywords: Any) -> asyncio.BaseProtocol:
@@ -252,9 +229,20 @@ def _takes(target: Any, count: int) -> bool:
     return True
 
 
-def _is_app(target: Any) -> bool:
-    """Whether it is an ASGI application: what is called with scope, receive and send, and not with one argument."""
-    return callable(target) and _takes(target, 3) and not _takes(target, 1)
+def is_app(target: Any) -> bool:
+    """Tell whether it is an ASGI application: it is called with scope, receive and send, and not with one argument."""
+    return callable(target) and _takes(target, 3) and not _takes(target, 1) and not _is_endpoint(target)
+
+
+def _is_endpoint(target: Any) -> bool:
+    """Whether it is an endpoint by its first argument, with parameters of FastAPI's behind it."""
+    if not inspect.isroutine(target):
+        return False
+    first = next(iter(inspect.signature(target, follow_wrapped=False).parameters.values()), None)
+    return (
+        first is not None
+        and getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2] == "WebSocket"
+    )
 
 
 def _makes_app(target: Any) -> bool:
@@ -271,7 +259,7 @@ async def _find(app: Any, path: str, what: str) -> Program:
     endpoint = await find_endpoint(app, path)
     if endpoint is None:
         routes = ", ".join(sorted(set(list_paths(app)))) or "none that the lab can list"
-        raise BadHandler(f"{what} has no WebSocket at {path}; its routes are {routes}; give one as path=")
+        raise BadHandler(f"{what} has no WebSocket at {path}; its routes are {routes}; give one as the path")
     return Program(endpoint, app)
 
 
@@ -317,83 +305,6 @@ class _Uvicorn(RunningServer):
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(scaled(_STOP)):
+            async with asyncio.timeout(scaled(STOP)):
                 await asyncio.gather(*self._server.server_state.tasks, return_exceptions=True)
                 await self._server.lifespan.shutdown()
-
-
-class _Hypercorn(RunningServer):
-    def __init__(
-        self,
-        serving: asyncio.Task[None],
-        end: asyncio.Event,
-        listener: asyncio.Server,
-        scheme: str,
-        host: Host,
-        undo: ExitStack,
-    ) -> None:
-        self._serving = serving
-        self._end = end
-        self._listener = listener
-        self._host = host
-        self._undo = undo
-        self.url = f"{scheme}://127.0.0.1:{port_of(listener)}/"
-
-    @property
-    def sockets(self) -> Iterable[socket.socket]:
-        """The listening sockets."""
-        return self._listener.sockets
-
-    async def shut_down(self) -> None:
-        self._end.set()
-        await asyncio.wait([self._serving])
-
-    async def stop(self) -> None:
-        try:
-            self._host.abort()
-            self._end.set()
-            await asyncio.wait([self._serving], timeout=scaled(_STOP))
-            self._serving.cancel()
-            await asyncio.wait([self._serving])
-            if not self._serving.cancelled():
-                self._serving.exception()  # retrieved, so that asyncio does not log it
-        finally:
-            self._undo.close()
-
-
-#: For each listening socket of the lab's: whose taps shall stand before its protocols, and whom to tell of its server.
-_tapped_sockets: Final[dict[socket.socket, tuple[Host, asyncio.Future[asyncio.Server]]]] = {}
-
-
-@contextlib.contextmanager
-def _taps(host: Host, listener: socket.socket) -> Iterator[asyncio.Future[asyncio.Server]]:
-    """Stand before each protocol of a server that a library makes with ``loop.create_server``, on a socket of ours.
-
-    Args:
-        host: makes the taps.
-        listener: the socket.
-
-    Yields:
-        A future of the server.
-    """
-    loop = asyncio.get_running_loop()
-    _tapped_sockets[listener] = host, loop.create_future()
-    kind = type(loop)
-
-    def make(member: Any) -> Any:
-        async def create_server(self: Any, factory: Any, *args: Any, sock: Any = None, **keywords: Any) -> Any:
-            create = super(kind, self).create_server if member is MISSING else partial(member, self)
-            if sock is None or (ours := _tapped_sockets.get(sock)) is None:
-                return await create(factory, *args, sock=sock, **keywords)
-            server = await create(lambda: ours[0].tap(factory()), *args, sock=sock, **keywords)
-            ours[1].set_result(server)
-            return server
-
-        return create_server
-
-    undo = replace(kind, "create_server", make)
-    try:
-        yield _tapped_sockets[listener][1]
-    finally:
-        undo()
-        del _tapped_sockets[listener]

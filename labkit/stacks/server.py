@@ -17,7 +17,7 @@ from labkit.watch.block import Blocks
 from labkit.watch.host import Host
 from labkit.watch.moments import Moment
 from labkit.watch.rest import waits_outside
-from labkit.watch.through import Exchanges, Through
+from labkit.watch.through import Exchanges, Held, Through
 
 __all__ = ["Server"]
 
@@ -90,18 +90,19 @@ class Server:
         """Have a moment looked for in the handlers that are called from now on."""
         self._host.moment = moment
 
-    async def through(self, exchanges: Exchanges, sent: int, patience: float) -> Through:
+    async def through(self, exchanges: Exchanges, sent: int, patience: float, held: Held | None = None) -> Through:
         """Wait until all is through that a client has sent; see ``labkit.watch.through``.
 
         Args:
             exchanges: what watches the client and its handler; see ``exchanges``.
             sent: how many messages it has sent, or is about to send.
             patience: the longest wait, in seconds.
+            held: what the wire holds of the conversation, for the moment at which it does.
 
         Returns:
             How it is known; or that it is unknown, when the patience is over.
         """
-        return await self._in_own_loop(exchanges.through(sent, patience))
+        return await self._in_own_loop(exchanges.through(sent, patience, held))
 
     def exchanges(self, timeline: Timeline, served: Callable[[], Collection[int]]) -> Exchanges:
         """Make what watches a client and its handler.

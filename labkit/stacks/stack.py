@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import inspect
@@ -14,14 +15,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from labkit.errors import BadHandler, BadOption, NotInstalled, UnknownName
+from labkit.support.descriptors import check_descriptor
 from labkit.support.wording import describe_exception
-from labkit.watch.host import Host, check_handler, name_of
+from labkit.watch.handler import check_handler, name_of
+from labkit.watch.host import Host
 
 __all__ = ["Program", "RunningServer", "Stack", "make_app", "registry"]
 
 #: Every stack's class, by name.
 registry: dict[str, type[Stack]] = {}
 
+
+#: Looked up once: reading it from the disk took a twentieth of an experiment, and what is imported does not change.
+_find_version: Final = functools.cache(importlib.metadata.version)
 
 #: Turns of the loop until a client that was accepted has its protocol; one is enough.
 _TURNS: Final = 3
@@ -110,8 +116,16 @@ class Stack(ABC):
 
     @property
     def library(self) -> str:
-        """The library's name and installed version."""
-        return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
+        """The library's name and installed version.
+
+        Raises:
+            OSError: no file descriptor is left to read it.
+        """
+        try:
+            return f"{self.distribution} {_find_version(self.distribution)}"
+        except importlib.metadata.PackageNotFoundError:
+            check_descriptor()  # Python takes what it cannot open for what is not there
+            raise
 
     @property
     def missing(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -14,10 +14,12 @@ from labkit.errors import BadHandler
 from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
+from labkit.watch.alone import leave_alone
 from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.host import Host
-from labkit.watch.stand_ins import by_the_library, observe_items
+from labkit.watch.origin import is_users
+from labkit.watch.stand_ins import Method, by_the_library, observe_items
 
 if TYPE_CHECKING:
     import socket
@@ -77,7 +79,7 @@ class Websockets(Stack):
             found = target.bind("127.0.0.1", url_scheme="ws").match(parts.path, query_args=parts.query)
         except HTTPException as error:
             rules = ", ".join(sorted(rule.rule for rule in target.iter_rules())) or "none"
-            what = f"the map has no handler for {path}: {error.name}; its rules are {rules}; give one as path="
+            what = f"the map has no handler for {path}: {error.name}; its rules are {rules}; give one as the path"
             raise BadHandler(what) from None
         handler, arguments = found
         return Program(functools.partial(handler, **arguments) if arguments else handler, target)
@@ -88,8 +90,9 @@ class Websockets(Stack):
         from websockets.exceptions import ConnectionClosed
 
         async def call(websocket: ServerConnection) -> None:
-            await host.call(websocket, ConnectionClosed, lambda call: _observe(call, websocket))
+            await host.call(websocket, ConnectionClosed, _observe)
 
+        leave_alone(app, *options.values())
         make_connection = options.get("create_connection") or ServerConnection
 
         select = options.get("select_subprotocol")
@@ -159,29 +162,49 @@ class _Running(RunningServer):
             closed.cancel()
 
 
-def _observe(call: Call, websocket: ServerConnection) -> None:
-    """Observe what the library tells the handler, on the handler's own connection."""
+def _received(call: Call, message: Any) -> None:
+    if message is not None:
+        call.received(message)
+    elif call.close_code() is not None:  # a class of the user's own tells the end so
+        call.record_notice("recv() gave None")
 
-    def by_keepalive() -> bool:
-        return asyncio.current_task() is getattr(websocket, "keepalive_task", None)
 
-    def sends(arguments: dict[str, Any]) -> None:
-        message, text = arguments["message"], arguments.get("text")
-        opcode = None if text is None else "TEXT" if text else "BINARY"
+def _sends(call: Call, arguments: dict[str, Any]) -> None:
+    message, text = arguments["message"], arguments.get("text")
+    opcode = None if text is None else "TEXT" if text else "BINARY"
+    if isinstance(message, str | bytes | bytearray | memoryview):
         call.sent(message, opcode)
-        if not isinstance(message, str | bytes | bytearray | memoryview):
-            arguments["message"] = observe_items(message, lambda fragment: call.sent(fragment, opcode))
+    elif _is_own(type(call.connection).send):
+        call.sent(message, own=True)  # what the user's method makes of a list, or of another object, is its affair
+    else:
+        arguments["message"] = observe_items(message, lambda fragment: call.sent(fragment, opcode))
 
-    def observes_pong(pong: Any) -> Any:
-        return call.pings.observe(pong, lambda exception: stand_ins.report("the pong of ping()", exception))
 
-    stand_ins = call.connect(websocket, by_keepalive)
-    stand_ins.observe("recv", on_return=call.received, waits_for="message")  # `async for` calls it
-    stand_ins.observe_stream("recv_streaming", on_item=call.received)
-    stand_ins.observe("send", on_call=sends, parameters=("message", "text"))
-    stand_ins.observe("ping", on_return=observes_pong)
-    stand_ins.observe("pong")
-    stand_ins.observe("close", on_call=call.closing, before=call.before_close, parameters=("code", "reason"))
+def _is_own(method: Callable[..., Any]) -> bool:
+    """Whether a method is the user's own, and not the library's."""
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    return code is not None and is_users(code.co_filename)
+
+
+#: What the library tells the handler, and what the handler asks for, on its own connection.
+_METHODS: Final = {
+    "recv": Method(on_return=_received, waits_for="message"),  # `async for` calls it
+    "recv_streaming": Method(on_item=Call.received),
+    "send": Method(on_call=_sends, parameters=("message", "text")),
+    "ping": Method(on_return=Call.pinged),
+    "pong": Method(),
+    "close": Method(on_call=Call.closing, before=Call.before_close, parameters=("code", "reason")),
+    "wait_closed": Method(on_return=lambda call, _: call.record_notice("wait_closed() returned"), waits_for="end"),
+}
+
+
+def _is_keepalives(websocket: ServerConnection) -> bool:
+    return asyncio.current_task() is getattr(websocket, "keepalive_task", None)
+
+
+def _observe(call: Call) -> None:
+    """Observe what the library tells the handler, on the handler's own connection."""
+    websocket = call.argument
+    call.connect(websocket, _METHODS, _is_keepalives)
     call.observe_properties(websocket, _OF_CONNECTION)
     call.observe_properties(websocket.protocol, _OF_PROTOCOL)
-    stand_ins.observe("wait_closed", on_return=lambda _: call.record_notice("wait_closed() returned"), waits_for="end")

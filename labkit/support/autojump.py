@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import selectors
 import socket
 import struct
@@ -34,7 +35,11 @@ CLOCKS: Final = get_args(ClockName)
 _PAUSE: Final = 0.001
 
 #: For so many seconds, bytes on their way must not have moved until they count as stuck: the peer has no room for them.
-_STUCK: Final = 0.05
+#: Nagle's algorithm may hold them for as long as the peer delays its acknowledgement, on Linux 0.2 s at most.
+_STUCK: Final = 0.25
+
+#: What epoll's waits are rounded up to, in seconds.
+_STEP: Final = 0.001
 
 #: Seconds between two looks at what holds the time.
 _LOOK: Final = 0.01
@@ -46,8 +51,10 @@ _TURN: Final = 0.005
 _AFTER: Final = 0.02
 
 
-#: In Linux's ``struct tcp_info`` (linux/tcp.h): the bytes received; the bytes sent, and those of them sent again.
+#: In Linux's ``struct tcp_info`` (linux/tcp.h): the bytes received; those that wait to be sent, perhaps since Nagle's
+#: algorithm holds them; the bytes sent, and those of them sent again.
 _RECEIVED, _AT_RECEIVED = struct.Struct("=Q"), 128
+_WAITING, _AT_WAITING = struct.Struct("=I"), 144
 _SENT, _AT_SENT = struct.Struct("=QQ"), 200
 _END: Final = _AT_SENT + _SENT.size
 
@@ -191,7 +198,7 @@ class _Selector(selectors.DefaultSelector):
         self._names: dict[int, object] = {}
         self._peers: dict[int, object] = {}
         self._others: set[int] = set()  # the descriptors of what is not TCP
-        self._moving: dict[int, int] = {}
+        self._moving: dict[int, tuple[int, int]] = {}  # by descriptor, how many bytes were sent, and have arrived
         self._told_rest = False
         self._moving_since = self._held_at = 0.0
 
@@ -255,11 +262,13 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(_PAUSE)
         if ready or self._is_under_way():
             return ready
+        if ready := super().select(0):  # what was on its way until that look
+            return ready
         if not self._told_rest and self._clock.tell_rest():
             self._told_rest = True
             return ready
         self._told_rest = False
-        self._clock.jump(max(timeout - (monotonic() - began), 0.0))
+        self._clock.jump(_in_steps(max(timeout - (monotonic() - began), 0.0)))
         return ready
 
     def _outside(self) -> str | None:
@@ -277,13 +286,18 @@ class _Selector(selectors.DefaultSelector):
         passed = {fd: _count_passed(fd) for fd in self._peers}
         ends = {self._names[fd]: fd for fd in self._peers}
         moving = {
-            fd: sent - passed[ends[peer]][1]
+            fd: (sent, received)
             for fd, (sent, _) in passed.items()
-            if (peer := self._peers[fd]) in ends and sent > passed[ends[peer]][1]
+            if (peer := self._peers[fd]) in ends and sent > (received := passed[ends[peer]][1])
         }
         if moving != self._moving:
             self._moving, self._moving_since = moving, monotonic()
         return bool(moving) and monotonic() - self._moving_since < _STUCK
+
+
+def _in_steps(seconds: float) -> float:
+    """Round a wait up as the system's own is, so that timers that meet on the real clock meet here too."""
+    return math.ceil(seconds / _STEP) * _STEP
 
 
 def _plain(address: Any) -> object:
@@ -300,7 +314,7 @@ def _peer(connected: socket.socket) -> object:
 
 
 def _count_passed(fd: int) -> tuple[int, int]:
-    """How many bytes a socket has sent, each counted once, and how many have reached it; a FIN may count as one.
+    """How many bytes a socket has been given to send, and how many have reached it; a FIN may count as one.
 
     Unlike the bytes that wait for an acknowledgement, these do not depend on when the peer acknowledges them.
     """
@@ -310,8 +324,9 @@ def _count_passed(fd: int) -> tuple[int, int]:
     finally:
         found.detach()
     sent, again = _SENT.unpack_from(info, _AT_SENT)
+    [waiting] = _WAITING.unpack_from(info, _AT_WAITING)
     [received] = _RECEIVED.unpack_from(info, _AT_RECEIVED)
-    return sent - again, received
+    return sent - again + waiting, received
 
 
 def _find_why_impossible() -> str | None:

@@ -11,7 +11,15 @@ from typing import Final
 
 from labkit.errors import LabError
 
-__all__ = ["descriptors_for", "enough_descriptors", "is_starved", "note_starved", "room_for", "told_if_starved"]
+__all__ = [
+    "check_descriptor",
+    "descriptors_for",
+    "enough_descriptors",
+    "is_starved",
+    "note_starved",
+    "room_for",
+    "told_if_starved",
+]
 
 #: What an experiment with one client holds at most, where its client has a process and its server a thread; and what
 #: each further client holds.
@@ -87,9 +95,27 @@ def told_if_starved() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not is_starved(error):
+        # asyncio does not always say why it could not listen: from Python 3.13 on, its error has no number.
+        if not is_starved(error) and _is_one_left():
             raise
         raise _error(_limit(), "none is left for the server") from None
+
+
+def check_descriptor() -> None:
+    """Open a file that is always there.
+
+    Raises:
+        OSError: no descriptor is left for it.
+    """
+    os.close(os.open(os.devnull, os.O_RDONLY))
+
+
+def _is_one_left() -> bool:
+    try:
+        check_descriptor()
+    except OSError as error:
+        return not is_starved(error)
+    return True
 
 
 def is_starved(error: object) -> bool:

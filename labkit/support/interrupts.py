@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import signal
 import threading
 import time
@@ -92,14 +93,14 @@ class Interrupts(_Taker):
         super().__init__(replaces)
         self.count = 0
         self.delivered = False
-        self._first = 0.0
+        self._first = math.inf
         self._task: asyncio.Task[Any] | None = None
 
     def __call__(self, _: int, frame: FrameType | None) -> None:
         """Take one."""
+        # Another one may come between any two steps of this: it must not find a first one of long ago.
+        self._first = min(self._first, time.monotonic())
         self.count += 1
-        if self.count == 1:
-            self._first = time.monotonic()
         if (task := self._task) is not None:
             # In a turn of its own: the loop and its transports are not prepared for a cancel at just any moment. This
             # also wakes a loop in which nothing else happens.

@@ -31,7 +31,7 @@ def bar(total: int, *, shown: bool | None = None) -> Any:
 
     Bar.set_lock(threading.RLock())
     return Bar(
-        total=total, desc="matrix", unit="cell", leave=False, disable=not (_has_viewer() if shown is None else shown)
+        total=total, desc="playing", unit="run", leave=False, disable=not (_has_viewer() if shown is None else shown)
     )
 
 

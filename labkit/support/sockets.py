@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-__all__ = ["connect", "find_ports", "listens", "port_of"]
+__all__ = ["connect", "find_ports", "keep_from_children", "listens", "port_of"]
 
 #: Linux' tables of TCP sockets: for each its own address and port, and its state, in hexadecimal (proc_net_tcp(5)).
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTEN: Final = "0A"
+
+#: The lab's own sockets, by their descriptors: the addresses of both ends. One that is closed is forgotten when the
+#: next one has its number.
+_own: Final[dict[int, tuple[Any, Any]]] = {}
 
 
 class Connecting(Protocol):
@@ -135,3 +139,40 @@ def find_ports(transport: asyncio.BaseTransport, *, connected: bool = False) -> 
     if not all(isinstance(address, tuple) and len(address) >= 2 for address in addresses):
         return None
     return addresses[0][1], addresses[1][1]
+
+
+def keep_from_children(ours: socket.socket | asyncio.BaseTransport) -> None:
+    """Keep a socket of the lab's from the processes that a handler forks.
+
+    A forked process has a copy of each socket, and TCP tells of no end before the last copy is closed. In production a
+    server's children have no copies of the client's sockets, so they shall have none here.
+
+    Args:
+        ours: the socket, or its transport.
+    """
+    made: Any = ours if isinstance(ours, socket.socket) else ours.get_extra_info("socket")  # uvloop has its own class
+    if made is not None and (number := made.fileno()) != -1:
+        _own[number] = _ends(made)
+
+
+def _ends(made: Any) -> tuple[Any, Any]:
+    here = made.getsockname()
+    try:
+        return here, made.getpeername()
+    except OSError:  # it listens, or its connection is gone
+        return here, None
+
+
+def _close_own() -> None:
+    """Close the lab's sockets, in a process that has just been forked."""
+    for number, ends in _own.items():
+        with contextlib.suppress(OSError):  # it is closed already
+            copy = socket.socket(fileno=number)
+            if _ends(copy) == ends:
+                copy.close()
+            else:  # it is somebody else's by now
+                copy.detach()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_close_own)

@@ -6,17 +6,18 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.outcome import Cell
-from labkit.strikes import Strike
+from labkit.strikes import Strike, Sweep
 from labkit.timeline import Timeline
 from labkit.views.chart.words import chart_html, chart_text
 from labkit.views.mime import choose
+from labkit.views.strip.several import strips_html, strips_text
 from labkit.views.strip.words import strip_html, strip_text
 from labkit.views.text import text
 
 if TYPE_CHECKING:
     from labkit.verdict import Verdict
 
-__all__ = ["matrix_bundle", "mimebundle", "strip_bundle"]
+__all__ = ["matrix_bundle", "mimebundle", "strip_bundle", "strips_bundle"]
 
 
 def mimebundle(
@@ -114,4 +115,37 @@ def strip_bundle(
         result |= strip(strikes, first, source, title=title).bundle(kinds)
     if "text/html" in result:
         result["text/html"] += strip_html(strikes, title, notices)
+    return result
+
+
+def strips_bundle(
+    sweeps: Sequence[Sweep],
+    title: str,
+    notices: Sequence[str],
+    *,
+    include: Collection[str] | None = None,
+    exclude: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Make the MIME bundle of several strips.
+
+    Args:
+        sweeps: the moments of each strip.
+        title: what was played.
+        notices: what there is to say of them.
+        include: the MIME types to make; all if None.
+        exclude: the MIME types not to make.
+
+    Returns:
+        As for one strip.
+    """
+    kinds = choose(("text/plain", "image/png", "text/html"), include, exclude)
+    result: dict[str, Any] = {}
+    if "text/plain" in kinds:
+        result["text/plain"] = strips_text(sweeps, title, notices)
+    if "image/png" in kinds or "text/html" in kinds:
+        from labkit.views.strip.several_view import strips
+
+        result |= strips(sweeps, title=title).bundle(kinds)
+    if "text/html" in result:
+        result["text/html"] += strips_html(sweeps, title, notices)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, Literal
 from xml.etree.ElementTree import Element
 
@@ -36,6 +37,7 @@ class Line:
             compiler made no code for this statement; ``blank``: the line holds no statement.
         at: the time of its first run, in seconds since the picture's zero, or None.
         since_fault: the same in seconds since the fault, or None.
+        function: the name of its function, if that is in another file than the handler.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Line:
     state: LineState
     at: float | None = None
     since_fault: float | None = None
+    function: str = ""
 
     @property
     def mark(self) -> str:
@@ -103,11 +106,12 @@ class Source:
         digits = max([4, *(len(str(line.number)) for line in self.lines)])
         column = max([9, *(len(line.when) for line in self.lines)])
         out.append(f"{'line':>{digits}}  {'first ran':>{column}}")
-        rows = (
-            f"{line.number:>{digits}}  {line.when:>{column}} {line.mark:1}  {plain(line.code.expandtabs(4))}"
-            for line in self.lines
-        )
-        return "\n".join([*out, *map(str.rstrip, rows)])
+        for function, lines in groupby(self.lines, lambda line: line.function):
+            out += [plain(function)] if function else []
+            for line in lines:
+                code = plain(line.code.expandtabs(4))
+                out.append(f"{line.number:>{digits}}  {line.when:>{column}} {line.mark:1}  {code}".rstrip())
+        return "\n".join(out)
 
     def __repr__(self) -> str:
         return str(self)
@@ -122,7 +126,11 @@ class Source:
         head = html.row(*(html.cell(name, scope="col", style=_CELL) for name in ("line", "first ran", "", "code")))
         # No colour of text is set, and no solid background: the page's own, light or dark, stay.
         look = "border-collapse:collapse;font-family:monospace"
-        table = html.table([head], [list(map(_row, self.lines))], caption=self.caption, style=look)
+        bodies = []
+        for function, lines in groupby(self.lines, lambda line: line.function):
+            title = html.cell(function, scope="rowgroup", span=4, style=_CELL)
+            bodies.append([*([html.row(title)] if function else []), *map(_row, lines)])
+        table = html.table([head], bodies, caption=self.caption, style=look)
         reason = [html.element("p", self.reason)] if self.reason else []
         return html.fragment(*reason, table)
 
@@ -152,25 +160,30 @@ def source(timeline: Timeline) -> Source:
     else:
         parts = [(first, text), *account.helpers]
         code = {begin + n: line for begin, part in parts for n, line in enumerate(part.splitlines())}
-    ran: dict[int, float] = {}
+    ran: dict[tuple[str, int], float] = {}
     for event in timeline.all(HandlerLine):
-        ran.setdefault(event.line, event.at)
+        ran.setdefault((event.function, event.line), event.at)
     stop = timeline.first(LoopStop)
     dead = {line for begin, part in parts for line in _unreachable(part, begin, executable)}
 
-    def line(number: int) -> Line:
+    def line(number: int, text: str, executable: Collection[int], dead: Collection[int], function: str = "") -> Line:
         if number not in executable:
-            return Line(number, code[number], "unreachable" if number in dead else "blank")
+            return Line(number, text, "unreachable" if number in dead else "blank", function=function)
         if account.tool is None:
-            return Line(number, code[number], "unknown")
-        if number not in ran:
-            return Line(number, code[number], "never")
-        at = ran[number]
+            return Line(number, text, "unknown", function=function)
+        if (function, number) not in ran:
+            return Line(number, text, "never", function=function)
+        at = ran[function, number]
         late = stop is not None and at > stop.at
         state: LineState = "stopped" if late else "after" if fault is not None and at >= fault.at else "ran"
-        return Line(number, code[number], state, at - start_at, None if fault is None else at - fault.at)
+        return Line(number, text, state, at - start_at, None if fault is None else at - fault.at, function)
 
-    return Source(name, tuple(map(line, sorted(code))), origin, " ".join(reasons))
+    lines = [line(number, code[number], executable, dead) for number in sorted(code)]
+    for function, numbers, begin, part in account.elsewhere:
+        texts = dict(enumerate(part.splitlines(), begin)) if part is not None else dict.fromkeys(numbers, "")
+        dead = _unreachable(part or "", begin, {*numbers})
+        lines += [line(number, each, numbers, dead, function) for number, each in texts.items()]
+    return Source(name, tuple(lines), origin, " ".join(reasons))
 
 
 def _unreachable(text: str, first: int, executable: set[int]) -> set[int]:

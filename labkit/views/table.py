@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final
 
 from labkit.errors import BadValue
 from labkit.support.wording import plain
+from labkit.support.wrapping import wrap
 from labkit.views import html
 from labkit.views.mime import choose
 
 __all__ = ["Table", "table"]
 
-#: The widest column in print, in characters.
-_WIDEST = 60
+#: The widest column in print, in characters, and what stands between two.
+_WIDEST: Final = 60
+_GAP: Final = "  "
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,25 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
 
-    def __str__(self) -> str:
-        wrapped = [[textwrap.wrap(plain(cell), _WIDEST) or [""] for cell in row] for row in (self.head, *self.rows)]
-        widths = [max(len(line) for row in wrapped for line in row[column]) for column in range(len(self.head))]
-        lines = [plain(self.caption), ""] if self.caption else []
-        for index, row in enumerate(wrapped):
-            for part in range(max(map(len, row))):
-                cells = [cell[part] if part < len(cell) else "" for cell in row]
-                lines.append("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
-            if index == 0:
-                lines.append("  ".join("-" * width for width in widths))
+    def text(self, width: int | None = None) -> str:
+        """Write the table for a terminal or a build log.
+
+        Args:
+            width: the longest line, in characters; None for as wide as its columns are.
+
+        Returns:
+            The lines, without a newline at the end. Where the columns do not fit side by side, each row is a list of
+            its cells.
+        """
+        cells = [[plain(cell) for cell in row] for row in (self.head, *self.rows)]
+        caption = plain(self.caption)
+        lines = [*(wrap(caption, width) if width else [caption]), ""] if caption else []
+        widths = _fit(cells, width)
+        lines += _columns(cells, widths) if widths else _lists(cells, width or _WIDEST)
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)
@@ -56,6 +67,42 @@ class Table:
     ) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self._html()}
         return {kind: bundle[kind] for kind in choose(list(bundle), include, exclude)}
+
+
+def _fit(cells: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Find the widths of the columns, so that no word is broken; none if that is wider than the width."""
+    columns = list(zip(*cells, strict=True))
+    widths = [min(max(1, *map(len, column)), _WIDEST) for column in columns]
+    if width is None:
+        return widths
+    least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    gaps = len(_GAP) * (len(columns) - 1)
+    while sum(widths) + gaps > width:
+        widest = max(range(len(widths)), key=lambda n: widths[n] - least[n])
+        if widths[widest] <= least[widest]:
+            return []
+        widths[widest] -= 1
+    return widths
+
+
+def _columns(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    wrapped = [[wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)] for row in cells]
+    # As wide as what they hold, now that it is wrapped.
+    widths = [max(len(line) for cell in column for line in cell) for column in zip(*wrapped, strict=True)]
+    for index, row in enumerate(wrapped):
+        for parts in zip_longest(*row, fillvalue=""):
+            yield _GAP.join(f"{part:<{width}}" for part, width in zip(parts, widths, strict=True)).rstrip()
+        if index == 0:
+            yield _GAP.join("-" * width for width in widths)
+
+
+def _lists(cells: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    head, *rows = cells
+    for index, row in enumerate(rows):
+        yield from [""] * (index > 0)
+        yield from wrap(row[0], width)
+        for name, cell in zip(head[1:], row[1:], strict=True):
+            yield from wrap(f"{name}: {cell}" if name else cell, width, "  ", "    ")
 
 
 def table(head: Sequence[str], *rows: Iterable[object], caption: str = "") -> Table:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from labkit.connections import main_of, strangers_of
 from labkit.errors import BadValue
 from labkit.events import Event, HandlerLine, PrintEvent, WireFault, WireFrame
 from labkit.support.wording import plain
+from labkit.support.wrapping import wrap
 from labkit.timeline import Timeline
 from labkit.views.sequence.folding import fold
 from labkit.views.sequence.pairing import pair
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["text"]
 
-#: The widths of the columns for the time, the lane and the kind, in characters. The event's text follows them.
+#: The columns of a text of this width or more, in characters: the time, the lane and the kind.
+_WIDE: Final = 100
 _TIME, _LANE, _KIND = 9, 7, 14
-_INDENT: Final = _TIME + 2 + _LANE + 2 + 2 + _KIND + 1
+#: The narrowest text, and the least room for what the events say in a column of its own.
+_LEAST: Final = 40
+_BESIDE: Final = 24
 #: The width of the names of the findings.
 _NAME: Final = 12
 
@@ -48,7 +51,8 @@ def text(
         verdict: what the events prove, or None.
         limit: the highest number of events to write, 5 or more. As in the picture, ``+N more events`` replaces the
             others, and the wire's ``frame`` events of messages that arrived do not count.
-        width: the width in characters, 60 or more; longer texts are wrapped.
+        width: the width in characters, 40 or more; longer texts are wrapped. Below 100, the columns are as wide as what
+            they hold, and where that leaves no room for the events' texts, these go on below.
         lines: whether to write an event for each line of the handler too.
         clock: what there is to say of the clock, which then stands below the findings.
 
@@ -60,30 +64,33 @@ def text(
     """
     if limit < 5:
         raise BadValue(f"limit={limit!r}; it takes 5 events or more")
-    if width < 60:
-        raise BadValue(f"width={width!r}; it takes 60 columns or more")
+    if width < _LEAST:
+        raise BadValue(f"width={width!r}; it takes {_LEAST} columns or more")
     events = visible(timeline, lines=lines)
     start, origin = zero(timeline)
     stop, numbers = stop_of(events), Numbers(events)
     out: list[str] = []
     if verdict is not None:
-        out += [*textwrap.wrap(plain(verdict.sentence), width), ""]
-    out.append(f"{'ms':>{_TIME}}   {'lane':<{_LANE + numbers.width}}  event (time since {origin})")
+        out += [*wrap(plain(verdict.sentence), width), ""]
+    written = list(_unfolded(events, limit, stop))
+    columns = _columns([events[i] for i in written if i >= 0], start, width, numbers)
+    head = f"{'ms':>{columns.time}}   {'lane':<{columns.lane}}  "
+    out += wrap(f"event (time since {origin})", width, head, " " * len(head))
     last: Event | None = None
-    for i in _unfolded(events, limit, stop):
+    for i in written:
         if i < 0:
-            out.append(f"{'⋯':>{_TIME}}   +{-i} more events")
+            out.append(f"{'⋯':>{columns.time}}   +{-i} more events")
             last = None
             continue
         event = events[i]
         if last is not None and event.at - last.at >= IDLE:
-            out.append(f"{'⋯':>{_TIME}}   {pause(last, event.at - last.at)}")
+            out.append(f"{'⋯':>{columns.time}}   {pause(last, event.at - last.at)}")
         if isinstance(event, WireFault):
-            out.append(_rule("the fault", width))
+            out.append(_rule("the fault", columns))
         elif i == stop:
-            out.append(_rule("the lab's doing from here on", width))
+            out.append(_rule("the lab's doing from here on", columns))
         bad = failed(event, stopped=stop is not None and i > stop)
-        out += _row(event, event.at - start, bad, width, numbers)
+        out += _row(event, event.at - start, bad, columns, numbers)
         last = event
     if not events:
         out.append("no events")
@@ -110,28 +117,54 @@ def _unfolded(events: Sequence[Event], limit: int, stop: int | None) -> Iterator
         shown_until = i
 
 
-def _rule(name: str, width: int) -> str:
-    return f"{'─' * (_TIME + 1)}  {name} ".ljust(width, "─")
+class _Columns(NamedTuple):
+    """The widths of the columns, and of the whole text, in characters.
+
+    Attributes:
+        time: the times.
+        lane: the lanes, with the number of a connection.
+        kind: the kinds; None if they have no column, since the texts follow them at once.
+        width: the whole text.
+    """
+
+    time: int
+    lane: int
+    kind: int | None
+    width: int
 
 
-def _row(event: Event, at: float, bad: bool, width: int, numbers: Numbers) -> list[str]:
+def _columns(events: Sequence[Event], start: float, width: int, numbers: Numbers) -> _Columns:
+    if width >= _WIDE or not events:
+        return _Columns(_TIME, _LANE + numbers.width, _KIND, width)
+    time = max(len(milliseconds(event.at - start)) for event in events)
+    lane = max(len(event.lane) for event in events) + numbers.width
+    kind = max(len(event.kind) for event in events) + 1
+    return _Columns(time, lane, None if width - (time + lane + kind + 8) < _BESIDE else kind, width)
+
+
+def _rule(name: str, columns: _Columns) -> str:
+    return f"{'─' * (columns.time + 1)}  {name} ".ljust(columns.width, "─")
+
+
+def _row(event: Event, at: float, bad: bool, columns: _Columns, numbers: Numbers) -> list[str]:
     match event:
         case WireFrame():
             content = event.label
         case HandlerLine():
-            content = f"{event.line}: {event.text}"
+            content = f"{event.where}: {event.text}"
         case PrintEvent():
             content = f"'{event.text}'"
         case _:
             content = event.text
     lane = event.lane if (number := numbers.of(event)) is None else f"{event.lane} {number}"
     content += numbers.by(event, "handler ")
-    prefix = f"{milliseconds(at):>{_TIME}}{'!' if bad else ' '}  {lane:<{_LANE + numbers.width}}  {SIGNS[event.shape]} "
-    prefix += f"{event.kind:<{_KIND}} "
-    indent = " " * (_INDENT + numbers.width)
-    return textwrap.wrap(
-        plain(content), width, initial_indent=prefix, subsequent_indent=indent + " " * 1, break_on_hyphens=False
-    ) or [prefix.rstrip()]
+    prefix = f"{milliseconds(at):>{columns.time}}{'!' if bad else ' '}  {lane:<{columns.lane}}  {SIGNS[event.shape]} "
+    if columns.kind is None:
+        prefix, indent = f"{prefix}{event.kind}  ", columns.time + 5
+    else:
+        prefix += f"{event.kind:<{columns.kind}} "
+        indent = len(prefix)
+    return wrap(plain(content), columns.width, prefix, " " * indent) or [prefix.rstrip()]
 
 
 def _blocked(verdict: Verdict) -> str:
@@ -178,4 +211,4 @@ def _table(rows: dict[str, list[str]], width: int) -> Iterator[str]:
     for name, values in rows.items():
         for n, value in enumerate(values):
             prefix = f"{'' if n else name:<{wide}}"
-            yield from textwrap.wrap(plain(value), width, initial_indent=prefix, subsequent_indent=" " * wide)
+            yield from wrap(plain(value), width, prefix, " " * wide)

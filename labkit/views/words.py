@@ -16,6 +16,7 @@ from labkit.events import (
     HandlerNotice,
     Lane,
     LoopBlocked,
+    LoopHeldUp,
     LoopStop,
     Shape,
 )
@@ -150,7 +151,7 @@ def pause(last: Event, seconds: float) -> str:
     Returns:
         A text such as ``"950 ms idle"`` or ``"300 ms blocked"``.
     """
-    return f"{duration(seconds)} {'blocked' if isinstance(last, HandlerBlocked | LoopBlocked) else 'idle'}"
+    return f"{duration(seconds)} {'blocked' if isinstance(last, HandlerBlocked | LoopBlocked | LoopHeldUp) else 'idle'}"
 
 
 def zero(events: Iterable[Event]) -> tuple[float, str]:

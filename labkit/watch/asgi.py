@@ -20,7 +20,7 @@ from labkit.timeline import APPLICATION, Scope, scope
 from labkit.watch.call import Call
 from labkit.watch.host import Host
 from labkit.watch.library import TappedTransport
-from labkit.watch.stand_ins import in_method, method_of_handler, within
+from labkit.watch.stand_ins import Method, in_method, method_of_handler, within
 
 __all__ = ["App", "Channel", "find_endpoint", "list_paths", "watch_app", "watch_frameworks"]
 
@@ -29,10 +29,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[Any]]
 
-#: The methods of Starlette's ``WebSocket`` that wait for the client.
-_RECEIVING: Final = ("receive", "receive_text", "receive_bytes", "receive_json")
-#: The others that use the connection. ``iter_text`` and its like call ``receive_text`` and its like.
-_SENDING: Final = ("accept", "send", "send_text", "send_bytes", "send_json", "send_denial_response", "close")
+#: The methods of Starlette's ``WebSocket`` that wait for the client, and the others that use the connection.
+#: ``iter_text`` and its like call ``receive_text`` and its like.
+_METHODS: Final = {
+    **dict.fromkeys(("receive", "receive_text", "receive_bytes", "receive_json"), Method(waits_for="message")),
+    **dict.fromkeys(
+        ("accept", "send", "send_text", "send_bytes", "send_json", "send_denial_response", "close"), Method()
+    ),
+}
 
 #: What the RuntimeErrors have in common with which servers and Starlette say that the connection is over.
 _OVER: Final = ("Unexpected ASGI message", "close message has been sent", "disconnect message has been received")
@@ -130,9 +134,7 @@ class Channel:
     def _prepare(self, call: Call) -> None:
         self.call = call
         call.is_loss = self._is_loss
-        stand_ins = call.connect(self)
-        stand_ins.observe("receive", waits_for="message")
-        stand_ins.observe("send")
+        call.connect(self, _METHODS)
 
     def _is_loss(self, exception: BaseException) -> bool:
         """Whether an exception of the server's or of Starlette's says that the connection is over; note its code."""
@@ -147,12 +149,8 @@ class Channel:
         if self.call is None:
             return
         self.call.argument = websocket
-        stand_ins = self.call.connect(websocket)
+        self.call.connect(websocket, _METHODS)
         self.call.connection = self  # it knows the code
-        for name in _RECEIVING:
-            stand_ins.observe(name, waits_for="message")
-        for name in _SENDING:
-            stand_ins.observe(name)
 
 
 def watch_app(app: App, host: Host, *, whole: bool, on_failure: Callable[[str], None]) -> App:

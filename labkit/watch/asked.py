@@ -9,10 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from types import MemberDescriptorType
+from types import MappingProxyType, MemberDescriptorType
 from typing import Any, Final
 
 from labkit.support.replacing import MISSING, replace
+from labkit.watch.alone import runs_alone
 
 __all__ = ["IsOver", "Told", "asked_by_user", "observe_properties"]
 
@@ -37,8 +38,23 @@ def asked_by_user(libraries: Collection[str] = (), depth: int = 2) -> bool:
         Whether the caller's module belongs to none of the packages, nor to asyncio, anyio or the lab.
     """
     frame = sys._getframe(depth)  # noqa: SLF001 - each question comes here, and inspect.stack() takes milliseconds
-    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    return package not in libraries and package not in {"asyncio", "anyio", "labkit"}
+    return _is_users(frame.f_globals.get("__name__", ""), libraries)
+
+
+def _is_users(module: object, libraries: Collection[str]) -> bool:
+    package = _package(module)
+    return package not in libraries and package not in _OTHERS
+
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+#: Packages whose questions are nobody's, besides those of the library.
+_OTHERS: Final = frozenset({"asyncio", "anyio", "labkit"})
+
+
+@functools.lru_cache
+def _package(module: object) -> str:
+    return str(module).partition(".")[0]
 
 
 def observe_properties(
@@ -70,19 +86,24 @@ def observe_properties(
     with _lock:
         group = _groups.get((kind, names))
         if group is None:
-            group = _groups[kind, names] = _Group()
+            group = _groups[kind, names] = _Group((kind, names))
             for name in names:
                 make = partial(_observed, name, tests[name], frozenset(libraries), identity)
                 group.undo.append(replace(_owner(target, name), name, make))
         group.count += 1
     _told[known_by] = told
-    return partial(_release, known_by, kind, names)
+    return _Release(known_by, group)
 
 
 class _Group:
-    """What is replaced for the observed objects of one class."""
+    """What is replaced for the observed objects of one class.
 
-    def __init__(self) -> None:
+    Args:
+        key: the class, and the names of what is observed.
+    """
+
+    def __init__(self, key: tuple[type, tuple[str, ...]]) -> None:
+        self.key: Final = key
         self.count = 0
         self.undo: list[Callable[[], None]] = []
 
@@ -92,16 +113,25 @@ _groups: Final[dict[tuple[type, tuple[str, ...]], _Group]] = {}
 _lock: Final = threading.Lock()  # a server may run in a thread of its own
 
 
-def _release(known_by: int, kind: type, names: tuple[str, ...]) -> None:
-    _told.pop(known_by, None)
-    with _lock:
-        group = _groups[kind, names]
-        group.count -= 1
-        if group.count:
-            return
-        del _groups[kind, names]
-        for leave in group.undo:
-            leave()
+class _Release:
+    """Ends one observation, when it is called."""
+
+    __slots__ = ("_group", "_known_by")
+
+    def __init__(self, known_by: int, group: _Group) -> None:
+        self._known_by = known_by
+        self._group = group
+
+    def __call__(self) -> None:
+        _told.pop(self._known_by, None)
+        group = self._group
+        with _lock:
+            group.count -= 1
+            if group.count:
+                return
+            del _groups[group.key]
+            for leave in group.undo:
+                leave()
 
 
 def _own(target: Any) -> dict[str, Any]:
@@ -121,12 +151,20 @@ def _observed(
     """Make the stand-in for one property, slot, method or plain attribute."""
     read, write, delete = _access(name, member)
 
+    # The library itself asks a dozen times for each connection that ends: first comes what is cheap and rules out most.
+    others: set[object] = set()  # modules that have asked, and whose questions are nobody's
+
     def ask(target: Any) -> Any:
         value = read(target)
-        if is_over(value):
-            told = _told.get(id(identity(target)))
-            if told is not None and asked_by_user(libraries):
-                told(f"{name} is {_shown(value)}")
+        if runs_alone():
+            return value
+        module = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - as in `asked_by_user`
+        if module in others:
+            return value
+        if not _is_users(module, libraries):
+            others.add(module)
+        elif is_over(value) and (told := _told.get(id(identity(target)))) is not None:
+            told(f"{name} is {_shown(value)}")
         return value
 
     if inspect.isfunction(member):
@@ -144,7 +182,7 @@ def _access(name: str, member: Any) -> tuple[Callable[[Any], Any], Any, Any]:
         return member, None, None
 
     def read(target: Any) -> Any:
-        value = _own(target).get(name, member)
+        value = getattr(target, "__dict__", _NOTHING).get(name, member)
         if value is MISSING:
             raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}", name=name, obj=target)
         return value

@@ -1,47 +1,54 @@
 """Watches from outside whether a handler keeps the loop to itself, and ends one that never gives it back.
 
-Whoever runs in the loop cannot tell that the loop stands still, so a thread looks on. A step of the loop that lasts is
-no proof: on a busy machine, the step may just not have had its turn. So the thread looks at the clock of the loop's own
-CPU time, too. What the step has computed counts, and so does the time in which it slept while the thread could run.
+Whoever runs in the loop cannot tell that the loop stands still, so a thread looks on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
-import signal
-import sys
+import os
 import threading
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any, Final
 
-from labkit.events import HandlerBlocked, LoopStop
+from labkit.events import HandlerBlocked, LoopHeldUp, LoopStop
 from labkit.support.clock import now, scaled
 from labkit.support.interrupts import on_interrupt
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_seconds
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.stack import Place, bounds, describe_place, find_place, may_be_broken
+from labkit.watch.breaking import Breaker
+from labkit.watch.place import Called, bounds, describe_place, find_place, may_be_broken, stack_of
+from labkit.watch.steps import TICK, Seen, Step, ThreadClock, callback_of, scope_of
 
-__all__ = ["Blocks", "Stopped", "begin_step", "end_step", "was_stopped", "watch_blocks"]
+__all__ = [
+    "Blocks",
+    "begin_step",
+    "current_step",
+    "end_step",
+    "step_began",
+    "step_runners",
+    "take_part",
+    "watch_blocks",
+    "when_step_ends",
+]
 
 #: The shortest time for which a step keeps the loop that is told, in seconds, times ``LABKIT_TIME_SCALE``.
 _SHORTEST: Final = 0.05
 
-#: Seconds between two looks; and how old a step is before its time is counted, and before its code is looked at.
-_TICK, _NEW, _YOUNG = 0.01, 0.005, 0.015
+#: The shortest time for which a step holds up other experiments that is told, in seconds, times ``LABKIT_TIME_SCALE``:
+#: on a busy machine, a loop may well have no turn for so long.
+_HELD_UP: Final = 0.1
 
-#: A step that has used less than this share of a time has slept, or has waited for its turn.
-_IDLE: Final = 0.1
+#: How old a step is before its time is counted, and before its code is looked at, in seconds.
+_NEW, _YOUNG = 0.005, 0.015
 
 #: How long a step may last once the lab has ended the experiment, in seconds.
 _AFTERWARDS: Final = 0.5
@@ -49,78 +56,10 @@ _AFTERWARDS: Final = 0.5
 #: Seconds after which the lab says that it cannot end a step.
 _SAY: Final = 3.0
 
-#: The signals that break a call of C in the main thread, such as ``time.sleep``. By default, nothing follows from them.
-#: Two that come together are raised one after the other: the second one in what has caught the first.
-_SIGNALS: Final = [getattr(signal, name) for name in ("SIGURG", "SIGCONT") if hasattr(signal, name)]
-
-#: If more events than these come between two looks, recording them takes a good part of the time.
-_MUCH: Final = 10
-
-#: So often a step is asked to end with one signal, before it is asked with two.
-_PATIENT: Final = 10
-
 #: A step that lasts too long has kept the loop for at least this share of that time; for the rest, it may have waited.
 _SHARE: Final = 0.5
 
 _log = logging.getLogger("labkit")
-
-
-class Stopped(BaseException):
-    """Raised in code of a handler that keeps the loop to itself, when the patience is over."""
-
-
-def was_stopped(exception: BaseException) -> bool:
-    """Tell whether an exception is the lab's own, or a group of which it is a member."""
-    if isinstance(exception, BaseExceptionGroup):
-        return exception.subgroup(Stopped) is not None
-    return isinstance(exception, Stopped)
-
-
-#: One step of a loop: when it began, and the handle that runs or the scope of the code. A plain tuple, for it is made
-#: for each step.
-_Step = tuple[float, asyncio.Handle | Scope]
-
-
-def _scope_of(step: _Step) -> Scope | None:
-    """The scope of the code that runs."""
-    _, of = step
-    if isinstance(of, Scope):
-        return of
-    context: Context = of._context  # type: ignore[attr-defined] # noqa: SLF001 - public from Python 3.12 on
-    return context.get(scope)
-
-
-class _Seen:
-    """What has been seen of a step that lasts.
-
-    Args:
-        step: the step.
-
-    Attributes:
-        lasted: for how many seconds it has kept the loop, as far as that is certain.
-        kept: the same without the time in which the lab had much to record, which makes a handler slower than it is.
-        since: when the code began that was found first, in seconds since the timeline began.
-        places: how often the code was found at each place.
-        last: the time and the CPU time of the last look.
-        asked: when it was first asked to end; ``times`` is how often.
-        said: whether the lab has said that it cannot end it.
-        told: whether it is recorded.
-        task: the task that is asked to end.
-    """
-
-    def __init__(self, step: _Step, last: tuple[float, float | None]) -> None:
-        self.step: Final = step
-        self.lasted = 0.0
-        self.kept = 0.0
-        self.events = 0
-        self.since: float | None = None
-        self.places: Counter[Place] = Counter()
-        self.last = last
-        self.asked: float | None = None
-        self.times = 0
-        self.said = False
-        self.told = False
-        self.task: asyncio.Task[Any] | None = None
 
 
 class Blocks:
@@ -136,6 +75,7 @@ class Blocks:
         limit: for how many seconds a step may keep the loop before the lab ends it, and with it the experiment; None if
             it may do so for ever.
         ended: whether the lab has ended one.
+        threads: the threads whose loops have a part in the experiment: the server's, and that of client and wire.
     """
 
     def __init__(self, timeline: Timeline, file: str | None) -> None:
@@ -143,6 +83,7 @@ class Blocks:
         self.file = file
         self.limit: float | None = None
         self.ended = False
+        self.threads = {threading.get_ident()}
         self._cut: Callable[[], None] = lambda: None
 
     async def unless_ended(self, coroutine: Coroutine[Any, Any, None], patience: float) -> None:
@@ -183,26 +124,23 @@ class _Loop:
         step: the step that runs now, or None.
         seen: what has been seen of a step that runs, or of one that has just ended.
         threshold: the shortest time for which a step keeps the loop that is told.
-        thrown: whether Python may have been told to raise the exception in the thread.
+        breaker: ends a step of it.
+        at_end: called once when the step ends that runs now.
         collections: when Python collected garbage in the thread for the last times, and for how many seconds.
     """
 
     def __init__(self) -> None:
         self.thread: Final = threading.get_ident()
-        self.native: Final = threading.get_native_id()
-        self.step: _Step | None = None
+        self.step: Step | None = None
         self.threshold: Final = scaled(_SHORTEST)
         self.users = 0
-        clock = getattr(time, "pthread_getcpuclockid", None)
-        self._clock: Final[int | None] = None if clock is None else clock(self.thread)
-        self.seen: _Seen | None = None
+        self.breaker: Final = Breaker(self._may_be_broken)
+        self._clock: Final = ThreadClock()
+        self.seen: Seen | None = None
         self.collections: deque[tuple[float, float]] = deque(maxlen=16)
-        self._last = now(), self._used()
-        self._ordered: _Step | None = None
-        self._lock: Final = threading.Lock()
-        self._signals: list[signal.Signals] = []
-        self._tracer: Any = None
-        self.thrown = False
+        self._last = now(), self._clock.used()
+        self._ordered: Step | None = None
+        self.at_end: list[Callable[[], None]] = []
 
     # In the loop's own thread.
 
@@ -212,10 +150,7 @@ class _Loop:
         if self.users > 1:
             return
         on_interrupt.append(self.order)
-        if threading.current_thread() is threading.main_thread():
-            self._signals = [each for each in _SIGNALS if signal.getsignal(each) == signal.SIG_DFL]
-            for each in self._signals:
-                signal.signal(each, self._take_signal)
+        self.breaker.enter()
 
     def leave(self) -> None:
         """Undo what ``enter`` has done."""
@@ -223,49 +158,35 @@ class _Loop:
         if not self.users:
             with contextlib.suppress(ValueError):
                 on_interrupt.remove(self.order)
-            for each in self._signals:
-                if signal.getsignal(each) == self._take_signal:
-                    signal.signal(each, signal.SIG_DFL)
+            self.breaker.leave()
 
     def order(self) -> None:
         """Have the step that runs now ended, if it is a handler's and lasts."""
         self._ordered = self.step
 
-    def end(self, step: _Step) -> None:
+    def end(self, step: Step) -> None:
         """Note that a step has ended that somebody has looked at; record it if a handler has kept the loop."""
-        try:
-            if self.thrown:
-                self._take_back()
-        except Stopped:
-            self._take_back()
-        if self._tracer is not None:
-            if sys.gettrace() is None:  # it was raised in what Python calls at each line
-                sys.settrace(self._tracer)
-            self._tracer = None
+        for call in self.at_end:
+            call()
+        self.at_end.clear()
+        self.breaker.step_ended()
         seen, self.seen = self.seen, None
         if seen is None or seen.step is not step:
             return
         if (task := seen.task) is not None and task.done() and not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not log it
         ended = now()
-        _count(seen, ended, self._used(), lambda: False, _records_much(seen))
-        collected = sum(took for at, took in self.collections if at > step[0])
+        seen.count(ended, self._clock.used(), lambda: False, records_much=_records_much(seen))
+        # Of a copy: a collection may begin, and note itself, at any step of this loop.
+        collected = sum(took for at, took in list(self.collections) if at > step[0])
         if seen.kept - collected >= self.threshold and not seen.told:
             self._tell(seen, ended)
-
-    def _take_signal(self, _: int, frame: FrameType | None) -> None:
-        seen = self.seen
-        if seen is not None and seen.asked is not None and seen.step is self.step:
-            blocks = _blocks_of(seen.step)
-            if may_be_broken(frame, None if blocks is None else blocks.file):
-                self._tracer = sys.gettrace() or self._tracer
-                raise Stopped
 
     # In the watching thread.
 
     def look(self) -> None:
         """Look at what runs now."""
-        at, used, step = now(), self._used(), self.step
+        at, used, step = now(), self._clock.used(), self.step
         if step is None:
             self._last = at, used
             return
@@ -274,14 +195,14 @@ class _Loop:
             if at - step[0] < _NEW:
                 self._last = at, used
                 return
-            seen = self.seen = _Seen(step, self._before(step))
+            seen = self.seen = Seen(step, self._before(step))
             _records_much(seen)
-        _count(seen, at, used, self._waits_for_its_turn, _records_much(seen))
+        seen.count(at, used, self._clock.waits_for_its_turn, records_much=_records_much(seen))
         self._last = at, used
         blocks = _blocks_of(step)
         if blocks is None or at - step[0] < _YOUNG:
             return
-        place = find_place(sys._current_frames().get(self.thread), blocks.file)  # noqa: SLF001
+        place = find_place(stack_of(self.thread), blocks.file) or callback_of(step)
         if place is None or self.step is not step:
             return
         if seen.since is None:
@@ -294,7 +215,7 @@ class _Loop:
         if self._ordered is step or too_long:
             self._end_step(seen, blocks, at)
 
-    def _end_step(self, seen: _Seen, blocks: Blocks, at: float) -> None:
+    def _end_step(self, seen: Seen, blocks: Blocks, at: float) -> None:
         if seen.asked is None:
             seen.asked = at
             if isinstance(seen.step[1], asyncio.Handle):
@@ -309,56 +230,25 @@ class _Loop:
                 describe_place(seen.places.most_common(1)[0][0]),
             )
         seen.times += 1
-        if not self._signals:
-            self._throw(seen.step, blocks.file)
-        for each in self._signals[: 1 if seen.times <= _PATIENT else None]:
-            signal.pthread_kill(self.thread, each)
+        self.breaker.ask(seen.times)
 
-    def _throw(self, step: _Step, file: str | None) -> None:
-        """Have the exception raised between two instructions of the loop's thread, unless the step ends before."""
-        with self._lock:
-            self.thrown = True
-            frame = sys._current_frames().get(self.thread)  # noqa: SLF001
-            if self.step is step and may_be_broken(frame, file):
-                self._raise_soon()
+    def _may_be_broken(self, stack: list[Called]) -> bool:
+        """Whether a step runs that is asked to end, and may end in this call; called in either thread."""
+        seen = self.seen
+        if seen is None or seen.asked is None or seen.step is not self.step:
+            return False
+        blocks = _blocks_of(seen.step)
+        return may_be_broken(stack, None if blocks is None else blocks.file)
 
-    def _raise_soon(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(Stopped))
-
-    def _take_back(self) -> None:
-        """Have the exception raised here, if it has not been raised before."""
-        with self._lock:
-            self.thrown = False
-        # Whether one is pending cannot be told, and Python 3.11 gets into an endless loop where None takes its place.
-        # So another one takes its place.
-        with contextlib.suppress(Stopped):
-            self._raise_soon()
-            while True:
-                pass
-
-    def _used(self) -> float | None:
-        """The CPU time of the loop's thread in seconds, or None where it is not known."""
-        try:
-            return None if self._clock is None else time.clock_gettime(self._clock)
-        except OSError:  # the thread has ended
-            return None
-
-    def _before(self, step: _Step) -> tuple[float, float | None]:
+    def _before(self, step: Step) -> tuple[float, float | None]:
         """The begin of a step, and the CPU time then at the most, which follows from that of the last look before."""
         at, used = self._last
         if at >= step[0]:
             return self._last
         return step[0], None if used is None else used + max(step[0] - at, 0.0)
 
-    def _waits_for_its_turn(self) -> bool:
-        """Whether the thread could run, and the system does not let it; False where this is not known."""
-        try:
-            return Path(f"/proc/self/task/{self.native}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"R"
-        except (OSError, IndexError):
-            return False
-
-    def _tell(self, seen: _Seen, at: float, *, ended: bool = False) -> None:
-        here, blocks = _scope_of(seen.step), _blocks_of(seen.step)
+    def _tell(self, seen: Seen, at: float, *, ended: bool = False) -> None:
+        here, blocks = scope_of(seen.step), _blocks_of(seen.step)
         if here is None or blocks is None:
             return
         place = seen.places.most_common(1)[0][0] if seen.places else None
@@ -369,36 +259,29 @@ class _Loop:
         where = "" if place is None else f", in {describe_place(place)}"
         until = ", until the lab ends it" if ended else ""
         line = place.line if place is not None and place.own else None
-        event = HandlerBlocked(
-            seconds, line, ended=ended, text=f"blocks the loop for {describe_seconds(seconds)}{where}{until}"
-        )
+        text = f"blocks the loop for {describe_seconds(seconds)}{where}{until}"
+        event = HandlerBlocked(seconds, line, ended=ended, apart=blocks.threads != {self.thread}, text=text)
         timeline = blocks.timeline
         since = seen.step[0] + timeline.clock.skipped if seen.since is None else seen.since + timeline.began
         here.record_at(since, event)
+        if seconds >= scaled(_HELD_UP):
+            self._tell_others(timeline, since, seconds)
+
+    def _tell_others(self, timeline: Timeline, since: float, seconds: float) -> None:
+        """Record in the other experiments of the loop that it stood still for them too."""
+        with _lock:
+            others = [each.timeline for each in _blocks.values() if self.thread in each.threads]
+        text = f"the loop stands still for {describe_seconds(seconds)}, for another experiment"
+        for other in others:
+            if other is timeline:
+                continue
+            other.append_at(max(since, other.began), LoopHeldUp(seconds, text=text))
 
 
-def _records_much(seen: _Seen) -> bool:
+def _records_much(seen: Seen) -> bool:
     """Whether much has been recorded since this was asked before."""
     blocks = _blocks_of(seen.step)
-    if blocks is None:
-        return False
-    before, seen.events = seen.events, len(blocks.timeline)
-    return seen.events - before > _MUCH
-
-
-def _count(
-    seen: _Seen, at: float, used: float | None, waits_for_its_turn: Callable[[], bool], records_much: bool
-) -> None:
-    """Count the time since the last look, as far as it is certain that the step has kept the loop."""
-    (before, used_before), seen.last = seen.last, (at, used)
-    took = at - before
-    if used is not None and used_before is not None and used - used_before >= _IDLE * took:
-        seen.lasted += min(used - used_before, took)
-        seen.kept += 0.0 if records_much else min(used - used_before, took)
-    elif took < 2 * _TICK and not waits_for_its_turn():
-        # It sleeps. A late look tells that the machine is busy: then the step may have waited, too.
-        seen.lasted += took
-        seen.kept += took
+    return blocks is not None and seen.records_much(len(blocks.timeline))
 
 
 #: The loops that are watched, by thread; the blocks of the running experiments, by the id of the timeline.
@@ -406,15 +289,25 @@ _loops: Final[dict[int, _Loop]] = {}
 _blocks: Final[dict[int, Blocks]] = {}
 _lock: Final = threading.Lock()
 
+# In a process that was forked nobody looks at the steps, and the one that runs there may not end.
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_loops.clear)
 
-def _blocks_of(step: _Step) -> Blocks | None:
-    here = _scope_of(step)
+#: What runs a step, given asyncio's own method and the handle.
+StepRunner = Callable[[Callable[[asyncio.Handle], None], asyncio.Handle], None]
+
+#: By thread, what runs each step of its loop in place of asyncio's own method, if anything does.
+step_runners: Final[dict[int, StepRunner]] = {}
+
+
+def _blocks_of(step: Step) -> Blocks | None:
+    here = scope_of(step)
     return None if here is None or here.lane != "handler" else _blocks.get(id(here.timeline))
 
 
 def _in_step(run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle], None]:
     """Make the stand-in for the method in which asyncio runs each step."""
-    loops, ident = _loops, threading.get_ident
+    loops, runners, ident = _loops, step_runners, threading.get_ident
 
     def stand_in(self: asyncio.Handle) -> None:
         loop = loops.get(ident())
@@ -424,17 +317,30 @@ def _in_step(run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle]
         outer = loop.step  # nest-asyncio runs steps within a step
         loop.step = step = (now(), self)
         try:
-            run(self)
+            if (runner := runners.get(loop.thread)) is None:
+                run(self)
+            else:
+                runner(run, self)
         finally:
             loop.step = outer
-            if loop.seen is not None or loop.thrown:
+            if loop.seen is not None or loop.breaker.thrown or loop.at_end:
                 loop.end(step)
 
     bounds.add(stand_in.__code__)
     return stand_in
 
 
-def begin_step() -> tuple[_Loop, _Step] | None:
+def take_part(timeline: Timeline) -> None:
+    """Note that the running loop has a part in an experiment: it is that of client and wire.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+    if (blocks := _blocks.get(id(timeline))) is not None:
+        blocks.threads.add(threading.get_ident())
+
+
+def begin_step() -> tuple[_Loop, Step] | None:
     """Note that a step of a handler begins, in a loop that is not asyncio's own.
 
     Returns:
@@ -448,7 +354,7 @@ def begin_step() -> tuple[_Loop, _Step] | None:
     return loop, loop.step
 
 
-def end_step(begun: tuple[_Loop, _Step]) -> None:
+def end_step(begun: tuple[_Loop, Step]) -> None:
     """Note that a step has ended.
 
     Args:
@@ -456,8 +362,40 @@ def end_step(begun: tuple[_Loop, _Step]) -> None:
     """
     loop, step = begun
     loop.step = None
-    if loop.seen is not None or loop.thrown:
+    if loop.seen is not None or loop.breaker.thrown or loop.at_end:
         loop.end(step)
+
+
+def current_step() -> object:
+    """Tell the steps of this thread's loop apart.
+
+    Returns:
+        The step that runs now; None if no step is known to run in this thread.
+    """
+    loop = _loops.get(threading.get_ident())
+    return None if loop is None else loop.step
+
+
+def step_began() -> float | None:
+    """Tell when the step of this thread's loop began that runs now; None if no step is known to run."""
+    loop = _loops.get(threading.get_ident())
+    return None if loop is None or loop.step is None else loop.step[0]
+
+
+def when_step_ends(call: Callable[[], None]) -> bool:
+    """Have something called, in this thread, when the step of its loop ends that runs now.
+
+    Args:
+        call: what is called once.
+
+    Returns:
+        Whether it will be called: not where no step is known to run in this thread.
+    """
+    loop = _loops.get(threading.get_ident())
+    if loop is None or loop.step is None:
+        return False
+    loop.at_end.append(call)
+    return True
 
 
 class _Watchdog:
@@ -478,7 +416,7 @@ class _Watchdog:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._goes_on.acquire(timeout=_TICK):
+        while not self._goes_on.acquire(timeout=TICK):
             for loop in tuple(_loops.values()):
                 loop.look()
 

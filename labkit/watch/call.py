@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Final
 
 from labkit.events import (
     HandlerCancelled,
@@ -25,12 +27,32 @@ from labkit.watch.disconnects import LossType, losses, raised_on, with_origins
 from labkit.watch.groups import fail_in_group
 from labkit.watch.library import Tap
 from labkit.watch.limits import Cause
+from labkit.watch.lines import begin_connection
 from labkit.watch.moments import Moment
 from labkit.watch.pings import OwnPings
-from labkit.watch.stand_ins import Entered, StandIns, in_method
+from labkit.watch.stand_ins import Entered, Method, StandIns, in_method
 from labkit.watch.swallowed import Cancel, Followed, Swallow, find_line
 
 __all__ = ["Call"]
+
+#: What a call has that has not begun.
+_FOLLOWS_NOTHING: Final = Followed(None, lambda _: None)
+
+
+@lru_cache
+def _packages(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+def _any(_: BaseException) -> bool:
+    return True
+
+
+def _describe(data: Any) -> tuple[str, str | None, int | None]:
+    """The text of a message's event, its opcode's name and its length; of what is no message, its type alone."""
+    if isinstance(data, str | bytes | bytearray | memoryview):
+        return describe_message(data if isinstance(data, str) else bytes(data))
+    return f"a message, as {type(data).__name__}", None, None
 
 
 class Call:
@@ -45,6 +67,7 @@ class Call:
         loss_type: the exceptions with which the library reports that a connection is lost.
         package: the library's package.
         also: other packages that belong to the library, such as a framework between it and the handler.
+        on_raise: called with the number and each exception that comes to the handler from what it awaits.
 
     Attributes:
         timeline: where it records.
@@ -68,24 +91,68 @@ class Call:
         suspensions: how many times the handler has waited for something.
         notified: whether the library has told the handler that the connection is over.
         limits: how many limits of time of its own have ended something in the handler.
-        pings: the pings that the handler has sent by itself.
     """
 
+    # There may be thousands.
+    __slots__ = (
+        "_by",
+        "_closes",
+        "_file",
+        "_fired",
+        "_limit",
+        "_listeners",
+        "_loss_type",
+        "_on_raise",
+        "_pings",
+        "_stand_ins",
+        "_thrown",
+        "_undo",
+        "argument",
+        "connection",
+        "coroutine",
+        "ended",
+        "error",
+        "followed",
+        "given_up",
+        "handled",
+        "here",
+        "is_loss",
+        "limits",
+        "moment",
+        "notified",
+        "number",
+        "package",
+        "packages",
+        "suspensions",
+        "tap",
+        "task",
+        "timeline",
+        "waits",
+    )
+
     def __init__(
-        self, timeline: Timeline, number: int, loss_type: LossType, package: str, also: Collection[str] = ()
+        self,
+        timeline: Timeline,
+        number: int,
+        loss_type: LossType,
+        package: str,
+        also: Collection[str] = (),
+        on_raise: Callable[[int, BaseException], None] = lambda *_: None,
     ) -> None:
         self.timeline = timeline
         self.number = number
         self.here = Scope(timeline, "handler", number)
+        begin_connection(timeline, number)
         self.tap: Tap | None = None
         self.coroutine: Any = None
-        self.followed = Followed(None, lambda _: None)
+        self.followed: Followed = _FOLLOWS_NOTHING
         self.connection: Any = None
         self.task = asyncio.current_task()
         self.ended = Flag()
         self.error: Exception | None = None
         self._limit: asyncio.Timeout | None = None
         self._fired = False
+        self._file = ""
         self.waits = Flag()
         self._thrown: Exception | None = None
         self.given_up = False
@@ -93,18 +160,18 @@ class Call:
         self.moment: Moment | None = None
         self.suspensions = 0
         self.limits = 0
-        self.pings = OwnPings(lambda: self.asked("its own ping was not answered"), lambda: self.limits)
+        self._on_raise = on_raise
+        self._pings: OwnPings | None = None
         self._loss_type = loss_type
         self.package = package
-        self.packages = frozenset({package, *also})
+        self.packages = _packages(package, *also)
         self.argument: Any = None
         self.handled: BaseException | None = None
-        self.is_loss: Callable[[BaseException], bool] = lambda _: True
-        self._connections: list[Any] = []
+        self.is_loss: Callable[[BaseException], bool] = _any
         self._by: str | None = None
         self._stand_ins: list[StandIns] = []
         self._undo: list[Callable[[], None]] = []
-        self._on_read: Callable[[], None] | None = None
+        self._listeners: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
         self._closes = False  # whether the handler has closed the connection by itself
 
     def _of_another(self) -> int | None:
@@ -114,23 +181,18 @@ class Call:
             return None
         return here.number
 
-    def connect(self, connection: Any, by_library: Callable[[], bool] = lambda: False) -> StandIns:
-        """Note the handler's connection.
+    def connect(
+        self, connection: Any, methods: Mapping[str, Method], by_library: Callable[[Any], bool] = lambda _: False
+    ) -> None:
+        """Note the handler's connection, and observe its methods until the handler ends.
 
         Args:
             connection: the library's own connection.
-            by_library: says whether the running task belongs to the library.
-
-        Returns:
-            The connection's stand-ins, for which the caller chooses the methods.
+            methods: how to observe its methods, by their names; what they call gets this call first.
+            by_library: says of the connection whether the running task belongs to the library.
         """
         self.connection = connection
-        self._connections.append(connection)
-        on_notice, take_error = self._notice, self._take_error
-        self._stand_ins.append(
-            StandIns(connection, self._loss_type, on_notice, by_library, take_error, self.task, self._given_up)
-        )
-        return self._stand_ins[-1]
+        self._stand_ins.append(StandIns(self, connection, self._loss_type, methods, by_library))
 
     def observe_properties(
         self, target: Any, tests: Mapping[str, IsOver], identity: Callable[[Any], Any] = lambda target: target
@@ -154,15 +216,28 @@ class Call:
         if not self.notified and not self._closes and not self.ended.is_set():
             self.record_notice(answer)
 
-    def _given_up(self, method: str, cause: Cause) -> None:
+    def gave_up(self, method: str, cause: Cause) -> None:
+        """Note what has ended a method of the connection before it was through."""
         self.limits += cause == "limit"
-        if method == "receive":
-            self.pings.read_in_vain(cause)
+        if method == "receive" and self._pings is not None:
+            self._pings.read_in_vain(cause)
+
+    @property
+    def pings(self) -> OwnPings:
+        """The pings that the handler has sent by itself."""
+        if self._pings is None:
+            self._pings = OwnPings(lambda: self.asked("its own ping was not answered"), lambda: self.limits)
+        return self._pings
+
+    def pinged(self, pong: Any) -> Any:
+        """Observe the future of a pong that the library's ``ping()`` has given; return what stands in for it."""
+        stand_ins = self._stand_ins[-1]
+        return self.pings.observe(pong, lambda exception: stand_ins.report("the pong of ping()", exception))
 
     @property
     def doubt(self) -> str | None:
         """Why it is unknown whether the handler has noticed a loss, if nothing that the lab saw has told it."""
-        return "a ping of its own was not answered" if self.pings.in_doubt else None
+        return "a ping of its own was not answered" if self._pings is not None and self._pings.in_doubt else None
 
     @property
     def inside(self) -> list[str]:
@@ -186,27 +261,19 @@ class Call:
             self.task.cancel()
             self._by = None
 
-    async def within_limit(self, handling: Awaitable[Any]) -> Any:
-        """Await the handler inside of an ``asyncio.timeout`` that never expires, unless a fault lets it.
+    async def __aenter__(self) -> None:
+        """Begin an ``asyncio.timeout`` around the handler, which never expires unless a fault lets it."""
+        self._limit = asyncio.timeout(None)
+        await self._limit.__aenter__()
 
-        Args:
-            handling: what runs the handler.
-
-        Returns:
-            What the handler returns. What it raises passes through; if the limit has fired, it is a cancel, which is
-            what the library would see without the limit.
-        """
-        came = False
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it. If it has fired, a cancel comes out of it, which is what the library would see without it."""
+        assert self._limit is not None
         try:
-            async with asyncio.timeout(None) as self._limit:
-                try:
-                    return await handling
-                except asyncio.CancelledError:
-                    came = True
-                    raise
+            await self._limit.__aexit__(kind, exception, trace)
         except TimeoutError:
-            if not came:
-                raise  # the handler's own
             self._fired = True
             raise asyncio.CancelledError from None
 
@@ -238,12 +305,13 @@ class Call:
 
     def replace(self, exception: BaseException) -> BaseException:
         """Choose what to raise in the handler in place of an exception that has come to its task."""
+        self._on_raise(self.number, exception)
         # Inside a method of the library, leave the cancel as it is, so that the library can clean up after it.
         if not isinstance(exception, asyncio.CancelledError) or in_method():
             return exception
-        return self._take_error() or exception
+        return self.take_error() or exception
 
-    def _take_error(self) -> Exception | None:
+    def take_error(self) -> Exception | None:
         """Return the error that the lab wants to raise, once, and undo the cancel that brought it."""
         error, self.error = self.error, None
         if error is not None and self.task is not None:
@@ -252,11 +320,14 @@ class Call:
         return error
 
     def release(self) -> None:
-        """Remove the stand-ins."""
+        """Remove the stand-ins, and let go of what has ended."""
         while self._undo:
             self._undo.pop()()
         for stand_ins in self._stand_ins:
             stand_ins.release()
+        self.coroutine = None
+        if self.tap is not None:
+            self.tap.call = None
 
     def find_loss(self, exception: BaseException) -> bool:
         """Find out whether the handler raised an exception that reports a lost connection.
@@ -270,7 +341,9 @@ class Call:
             Whether it reports a lost connection, this one or another.
         """
         found = [loss for loss in losses(exception, self._loss_type, *self.packages) if self.is_loss(loss)]
-        ours = [loss for loss in found if any(raised_on(loss, each, *self.packages) for each in self._connections)]
+        ours = [
+            loss for loss in found if any(raised_on(loss, each.connection, *self.packages) for each in self._stand_ins)
+        ]
         if ours and not self.notified:
             self.record_notice("the handler raised", ours[0])
         return bool(found)
@@ -280,21 +353,37 @@ class Call:
         return self._thrown is not None and any(each is self._thrown for each in with_origins(exception))
 
     def received(self, data: Any) -> None:
-        """Record a message that the library gave to the handler."""
-        self.here.record(HandlerRecv.of(data))
-        if self._on_read is not None:
-            self._on_read()
+        """Record a message that the handler was given; a class of the user's own may give anything for it."""
+        text, opcode, length = _describe(data)
+        self.here.record(HandlerRecv(opcode, length, text=text))
+        for on_read, _ in self._listeners:
+            on_read()
 
-    def listen(self, on_read: Callable[[], None] | None, on_arrival: Callable[[], None] | None) -> None:
+    def listen(self, on_read: Callable[[], None], on_arrival: Callable[[], None]) -> Callable[[], None]:
         """Be told of what the client sends.
 
         Args:
-            on_read: called when the library has given a message to the handler; None for no more.
-            on_arrival: called when the library has got something; None for no more.
+            on_read: called when the library has given a message to the handler.
+            on_arrival: called when the library has got something.
+
+        Returns:
+            What ends it.
         """
-        self._on_read = on_read
+        listener = (on_read, on_arrival)
+        self._listeners = (*self._listeners, listener)
         if self.tap is not None:
-            self.tap.heard = on_arrival
+            self.tap.heard = self._heard
+
+        def stop() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+            if self.tap is not None and not self._listeners:
+                self.tap.heard = None
+
+        return stop
+
+    def _heard(self) -> None:
+        for _, on_arrival in self._listeners:
+            on_arrival()
 
     @property
     def messages(self) -> tuple[int, int]:
@@ -307,17 +396,17 @@ class Call:
         transport = None if self.tap is None else self.tap.transport
         return transport is not None and transport.is_reading()
 
-    def sent(self, data: Any, opcode: str | None = None) -> None:
+    def sent(self, data: Any, opcode: str | None = None, *, own: bool = False) -> None:
         """Record a message, or a fragment of one, that the handler gives to the library.
 
         Args:
             data: the message. Anything that is not a message is not recorded, since the library will refuse it.
             opcode: the opcode's name; if None, the type of the data decides.
+            own: whether a class of the user's own takes the message, which may be anything then.
         """
-        if isinstance(data, str | bytes | bytearray | memoryview):
-            text, default, length = describe_message(data if isinstance(data, str) else bytes(data))
-            by = self._of_another()
-            self.here.record(HandlerSend(opcode or default, length, by, text=text))
+        text, default, length = _describe(data)
+        if default is not None or own:
+            self.here.record(HandlerSend(default and (opcode or default), length, self._of_another(), text=text))
 
     def closing(self, arguments: dict[str, Any]) -> None:
         """Record that the handler closes the connection."""
@@ -326,7 +415,8 @@ class Call:
         if isinstance(code, int):
             self.here.record(HandlerClose(int(code), self._of_another(), text=f"close({int(code)})"))
 
-    def _notice(self, how: str, exception: BaseException) -> None:
+    def noticed(self, how: str, exception: BaseException) -> None:
+        """Record that a method has reported a lost connection, if it is this handler's."""
         if self.is_loss(exception):
             self.record_notice(how, exception)
 
@@ -348,6 +438,15 @@ class Call:
         code = getattr(self.connection, "close_code", None)
         return None if code is None else int(code)
 
+    def end(self) -> None:
+        """Note that the handler has ended."""
+        self.waits.set()
+        self.ended.set()
+
+    def is_given_up(self) -> bool:
+        """Whether the handler has swallowed every cancel."""
+        return self.given_up
+
     def suspended(self) -> None:
         """Note that the handler waits for something."""
         self.waits.set()
@@ -360,8 +459,11 @@ class Call:
         return None if self.moment is None else self.moment.hold(self.number)
 
     async def before_close(self) -> None:
-        """Wait until the handler may close the connection."""
+        """Wait until the handler may close the connection. Who closes it from elsewhere does not wait for that."""
         if self.moment is not None:
+            here = scope.get()
+            if self.held() is not None and (here is None or here.number != self.number):
+                return
             self.moment.closes(self.number, spoken=self.messages[1] > 0)
             if (gate := self.held()) is not None:
                 await gate
@@ -374,11 +476,13 @@ class Call:
         by = self._by or (canceller.by if canceller else None)
         package = canceller.package if canceller else None
         whose = "other" if canceller is None or self._by else canceller.whose
-        self.followed.cancelled(Cancel(by, whose))
+        again = self.followed.cancelled(Cancel(by, whose))
         text = f"cancelled by {by}" if by else "cancelled, by whom is unknown"
+        if again:
+            text += ", before the last cancel has come to it"
         if by is not None and package == self.package:
             self.here.record(LibraryCancel(by, text="cancels the handler"))
-        self.here.record(HandlerCancelled(by, package, followed=True, text=text))
+        self.here.record(HandlerCancelled(by, package, followed=True, again=again, text=text))
 
     def follow(self, handler: Any) -> Followed:
         """Follow each cancel through the handler's coroutine, to record where one ends.
@@ -389,12 +493,12 @@ class Call:
         Returns:
             What follows them.
         """
-        file = getattr(getattr(handler, "__code__", None), "co_filename", "")
-        self.followed = Followed(self.coroutine, lambda swallow: self._swallowed(swallow, file))
+        self._file = getattr(getattr(handler, "__code__", None), "co_filename", "")
+        self.followed = Followed(self.coroutine, self._swallowed)
         return self.followed
 
-    def _swallowed(self, swallow: Swallow, file: str) -> None:
-        if (found := find_line(swallow, file)) is not None:
+    def _swallowed(self, swallow: Swallow) -> None:
+        if (found := find_line(swallow, self._file)) is not None:
             line, where = found
             place = "an unknown line" if line is None else f"line {line}"
             by = f" by {swallow.cancel.by}" if swallow.cancel.by else ""

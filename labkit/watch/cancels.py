@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+import threading
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
+from labkit.watch.alone import watchers
 from labkit.watch.block import begin_step, end_step
 from labkit.watch.limits import Cause, cause_of_cancel
-from labkit.watch.stack import bounds
+from labkit.watch.place import bounds
 from labkit.watch.swallowed import Followed
 
-__all__ = ["Canceller", "tell_cancels", "tell_cause"]
+__all__ = ["Canceller", "run_step", "tell_cancels", "tell_cause"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def _floor() -> FrameType | None:
     Returns:
         The frame, which stays the same as long as the loop runs; None for a loop of Python code.
     """
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        return None  # and a frame that is looked at stays in memory as long as its coroutine
     frame, floor = inspect.currentframe(), None
     while frame is not None:
         if frame.f_code.co_flags & _COROUTINE:
@@ -119,46 +123,63 @@ def _owner(frame: FrameType) -> FrameType:
     return frame if outer is None or outer.f_globals.get("__name__") in _LOOP else outer
 
 
-@contextmanager
-def _observe_uncancel(task: asyncio.Task[Any], on_uncancel: Callable[[FrameType | None], None]) -> Iterator[None]:
-    """Observe ``task.uncancel()``; what is called gets the frame that calls it."""
-
-    def stand_in() -> int:
-        on_uncancel(sys._getframe(1))  # noqa: SLF001 - as traceback and logging do
-        return type(task).uncancel(task)
-
-    setattr(task, "uncancel", stand_in)  # noqa: B010 - mypy forbids to assign to a method
-    try:
-        yield
-    finally:
-        if task.uncancel is stand_in:
-            delattr(task, "uncancel")
-
-
-@contextmanager
-def _observe_cancel(task: asyncio.Task[Any], on_cancel: Callable[[Canceller | None], None]) -> Iterator[None]:
-    """Observe ``task.cancel()``, whether the task waits for a future, has only yielded, or runs.
+class _Observed:
+    """Observes ``task.cancel()``, whether the task waits for a future, has only yielded, or runs, in a ``with`` block.
 
     This puts a stand-in for ``cancel`` on this one task. The canceller calls the stand-in directly, so its code is on
     the stack; the cancel of a task that waits for this one calls it too. What the task awaits is not changed, so the
     task wakes exactly when it would without the lab.
+
+    Args:
+        task: the task.
+        on_cancel: called with the canceller, or with None if it is not on the stack.
+        followed: is told of ``task.uncancel()`` too, with the frame that calls it, and closed at the end.
     """
-    cancel = task.cancel
-    floor = _floor()
 
-    def stand_in(msg: Any = None) -> bool:
-        if not task.done():
-            on_cancel(_canceller(inspect.currentframe(), floor))
-        return cancel(msg)
+    # No attribute is named as those by which a limit of time refers to its task: `watch.rest` looks for such.
+    __slots__ = ("_before", "_floor", "_followed", "_of", "_on_cancel")
 
-    setattr(task, "cancel", stand_in)  # noqa: B010 - mypy forbids to assign to a method
-    try:
-        yield
-    finally:
-        if task.cancel is stand_in:
-            delattr(task, "cancel")
-            if inspect.isfunction(cancel):  # the stand-in of an outer block
-                setattr(task, "cancel", cancel)  # noqa: B010 - the same
+    def __init__(
+        self, task: Any, on_cancel: Callable[[Canceller | None], None], followed: Followed | None = None
+    ) -> None:
+        self._of = task
+        self._on_cancel = on_cancel
+        self._followed = followed
+
+    def __enter__(self) -> None:
+        self._before = self._of.cancel
+        self._floor = _floor()
+        self._of.cancel = self.cancel
+        if self._followed is not None:
+            self._of.uncancel = self.uncancel
+
+    def __exit__(self, *_: object) -> None:
+        task, before = self._of, self._before
+        if self._followed is not None:
+            self._followed.close()
+            if _object_of(task.uncancel) is self:
+                del task.uncancel
+        if _object_of(task.cancel) is self:
+            del task.cancel
+            if isinstance(_object_of(before), _Observed):  # an outer block's
+                task.cancel = before
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Stand in for the task's own."""
+        if not self._of.done():
+            self._on_cancel(_canceller(inspect.currentframe(), self._floor))
+        return cast(bool, self._before(msg))
+
+    def uncancel(self) -> int:
+        """Stand in for the task's own."""
+        if self._followed is not None:
+            self._followed.uncancelled(sys._getframe(1))  # noqa: SLF001 - as traceback and logging do
+        return cast(int, type(self._of).uncancel(self._of))
+
+
+def _object_of(method: object) -> object:
+    """The object of a bound method; None of a function."""
+    return getattr(method, "__self__", None)
 
 
 @contextmanager
@@ -176,7 +197,7 @@ def tell_cause(on_given_up: Callable[[Cause], None]) -> Iterator[None]:
         nonlocal cause
         cause = cause_of_cancel(inspect.currentframe())
 
-    with _observe_cancel(task, note):
+    with _Observed(task, note):
         try:
             yield
         except TimeoutError:
@@ -187,28 +208,37 @@ def tell_cause(on_given_up: Callable[[Cause], None]) -> Iterator[None]:
             raise
 
 
+class Listener(Protocol):
+    """Who is told what becomes of a coroutine. It is one object, and not five functions: there may be thousands."""
+
+    def cancelled(self, canceller: Canceller | None) -> None:
+        """Take who cancels the task, at that moment; None if that is not on the stack."""
+
+    def suspended(self) -> None:
+        """Note that the coroutine waits for something."""
+
+    def held(self) -> asyncio.Future[None] | None:
+        """Return what must be done before the coroutine goes on, whenever it could; a cancel reaches it before."""
+
+    def replace(self, exception: BaseException) -> BaseException:
+        """Return what is raised in the coroutine in place of an exception that is about to be."""
+
+    def is_given_up(self) -> bool:
+        """Tell, whenever an exception is about to be raised in the coroutine, whether it is closed instead.
+
+        The exception is then raised out of it. This ends a coroutine that swallows every cancel.
+        """
+
+
 @types.coroutine
 def tell_cancels(
-    coroutine: Coroutine[Any, Any, Any],
-    on_cancel: Callable[[Canceller | None], None],
-    given_up: Callable[[], bool] = lambda: False,
-    *,
-    on_wait: Callable[[], None] = lambda: None,
-    replace: Callable[[BaseException], BaseException] = lambda exception: exception,
-    held: Callable[[], asyncio.Future[None] | None] = lambda: None,
-    followed: Followed | None = None,
+    coroutine: Coroutine[Any, Any, Any], listener: Listener, followed: Followed | None = None
 ) -> Generator[Any, Any, Any]:
     """Await a coroutine, and report each cancel of its task.
 
     Args:
         coroutine: the coroutine; it runs in the current task, as if awaited directly.
-        on_cancel: called at the moment of each cancel with the canceller, or with None if it is not on the stack.
-        given_up: asked whenever an exception is about to be raised in the coroutine. If it returns True, the coroutine
-            is closed instead and the exception is raised here; this ends a coroutine that swallows every cancel.
-        on_wait: called whenever the coroutine waits for something.
-        replace: called with each exception that is about to be raised in the coroutine; what it returns is raised.
-        held: asked whenever the coroutine could go on; it goes on when what this returns is done. A cancel reaches it
-            before.
+        listener: who is told of the cancels, and asked what the coroutine may do.
         followed: told of what becomes of each cancel in the coroutine.
 
     Returns:
@@ -217,73 +247,62 @@ def tell_cancels(
     task = asyncio.current_task()
     assert task is not None
     followed = followed or Followed(coroutine, lambda _: None)
-    with _observe_cancel(task, on_cancel), _observe_uncancel(task, followed.uncancelled), closing(followed):
-        return (yield from _drive(coroutine, given_up, on_wait, replace, held, followed))
+    # `yield from` by hand (PEP 380), so that the lab can act between two steps of the coroutine.
+    steps: Any = coroutine.__await__()
+    value, thrown = None, None
+    with _Observed(task, listener.cancelled, followed):
+        while True:
+            try:
+                awaited = run_step(steps.send, value) if thrown is None else run_step(steps.throw, thrown)
+            except StopIteration as stop:
+                followed.returned()
+                return stop.value
+            except BaseException as exception:
+                followed.raised(exception)
+                raise
+            finally:
+                # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
+                value = thrown = None
+            followed.waits()
+            listener.suspended()
+            try:
+                try:
+                    value = yield awaited
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except BaseException:
+                    if (gate := listener.held()) is not None:
+                        yield from gate
+                    raise
+                if (gate := listener.held()) is not None:
+                    yield from gate
+                followed.goes_on()
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as exception:
+                if listener.is_given_up():
+                    steps.close()
+                    raise
+                thrown = listener.replace(exception)
+                followed.comes(thrown)
 
 
 def run_step(step: Callable[[Any], Any], argument: Any) -> Any:
     """Let a handler run to its next ``await``; on the stack, this frame tells that a handler runs now."""
     begun = begin_step()
-    if begun is None:
+    watcher = watchers.get(threading.get_ident()) if watchers else None
+    if watcher is not None and not watcher.begin():
+        watcher = None
+    if begun is None and watcher is None:
         return step(argument)
     try:
         return step(argument)
     finally:
-        end_step(begun)
+        if watcher is not None:
+            watcher.end()
+        if begun is not None:
+            end_step(begun)
 
 
 bounds.add(run_step.__code__)
-
-
-def _wait(awaited: Any, held: Callable[[], asyncio.Future[None] | None]) -> Generator[Any, Any, Any]:
-    """Wait for what a coroutine awaits, and then until nothing holds it."""
-    try:
-        result = yield awaited
-    except (asyncio.CancelledError, GeneratorExit):
-        raise
-    except BaseException:
-        if (gate := held()) is not None:
-            yield from gate
-        raise
-    if (gate := held()) is not None:
-        yield from gate
-    return result
-
-
-def _drive(
-    coroutine: Coroutine[Any, Any, Any],
-    given_up: Callable[[], bool],
-    on_wait: Callable[[], None],
-    replace: Callable[[BaseException], BaseException],
-    held: Callable[[], asyncio.Future[None] | None],
-    followed: Followed,
-) -> Generator[Any, Any, Any]:
-    # `yield from` by hand (PEP 380), so that the lab can act between two steps of the coroutine.
-    steps: Any = coroutine.__await__()
-    step, argument = steps.send, None
-    while True:
-        try:
-            awaited = run_step(step, argument)
-        except StopIteration as stop:
-            followed.returned()
-            return stop.value
-        except BaseException as exception:
-            followed.raised(exception)
-            raise
-        finally:
-            # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
-            argument = None
-        followed.waits()
-        on_wait()
-        try:
-            step, argument = steps.send, (yield from _wait(awaited, held))
-            followed.goes_on()
-        except GeneratorExit:
-            steps.close()
-            raise
-        except BaseException as exception:
-            if given_up():
-                steps.close()
-                raise
-            step, argument = steps.throw, replace(exception)
-            followed.comes(argument)

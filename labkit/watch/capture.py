@@ -8,7 +8,6 @@ always went.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import logging
 import sys
@@ -22,7 +21,9 @@ from labkit.support.descriptors import is_starved, note_starved
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.origin import is_users
 from labkit.watch.remains import scope_of, track
+from labkit.watch.steps import scope_of_handle
 
 __all__ = ["capture", "flush"]
 
@@ -55,8 +56,9 @@ class _Stream:
 
     def finish(self, timeline: Timeline) -> None:
         """Record what an experiment has printed without a newline at its end."""
-        for here in [here for here in self.pending if here.timeline is timeline]:
-            self._record(here, self.pending.pop(here))
+        if self.pending:  # asked at the end of each handler
+            for here in [here for here in self.pending if here.timeline is timeline]:
+                self._record(here, self.pending.pop(here))
 
     def _record(self, here: Scope, line: str) -> None:
         printed = ClientPrint if here.lane == "client" else HandlerPrint
@@ -124,6 +126,7 @@ class _Capture:
         root.addHandler(handler)
         self._undo.callback(root.removeHandler, handler)
         self._hear_those_that_do_not_propagate(handler)
+        self._undo.callback(replace(sys, "unraisablehook", _hearing_what_is_ignored))
 
     def _hear_those_that_do_not_propagate(self, handler: logging.Handler) -> None:
         """Have the records of loggers with ``propagate=False`` too, as most of those have that a configuration made."""
@@ -170,6 +173,24 @@ def flush(timeline: Timeline) -> None:
     _capture.flush(timeline)
 
 
+def _hearing_what_is_ignored(before: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Record what Python drops of the user's code, such as what a ``__del__`` raises; Python prints it as ever."""
+
+    @functools.wraps(before)
+    def stand_in(dropped: Any) -> None:
+        here, source = scope.get(), dropped.object
+        codes = (getattr(source, name, None) for name in ("__code__", "cr_code", "gi_code", "ag_code"))
+        code = next((each for each in codes if each is not None), None)
+        # The garbage collector may come to other people's objects in the middle of a handler.
+        if here is not None and code is not None and is_users(code.co_filename):
+            message = f"Exception ignored in {source.__qualname__.replace('.<locals>', '')}"
+            description = describe_exception(dropped.exc_value)
+            here.record(LoopException(description, message, text=f"{message}: {description}"))
+        before(dropped)
+
+    return stand_in
+
+
 class _LoopHandler:
     """A stand-in for a loop's exception handler."""
 
@@ -183,7 +204,11 @@ class _LoopHandler:
             return
         # Python 3.12 and later call this in the context of the code at fault; for Python 3.11, ask the task, or the
         # handle of a callback or a timer.
-        here = scope_of(context.get("task") or context.get("future")) or _scope_of_handle(context) or scope.get()
+        here = (
+            scope_of(context.get("task") or context.get("future"))
+            or scope_of_handle(context.get("handle"))
+            or scope.get()
+        )
         if here is not None:
             exception = context.get("exception")
             description = None if exception is None else describe_exception(exception)
@@ -194,11 +219,6 @@ class _LoopHandler:
             self.inner(loop, context)
         else:
             loop.default_exception_handler(context)
-
-
-def _scope_of_handle(context: dict[str, Any]) -> Scope | None:
-    ran_in = getattr(context.get("handle"), "_context", None)
-    return ran_in.get(scope) if isinstance(ran_in, contextvars.Context) else None
 
 
 @contextmanager

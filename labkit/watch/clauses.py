@@ -7,6 +7,7 @@ import dis
 import inspect
 import itertools
 import textwrap
+import tokenize
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from types import CodeType, FrameType
@@ -132,7 +133,7 @@ def _tree(code: CodeType) -> ast.AST | None:
     try:
         lines, first = inspect.getsourcelines(code)
         tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return None
     ast.increment_lineno(tree, first - 1)
     return next((node for node in ast.walk(tree) if isinstance(node, _Function)), None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-__all__ = ["find_helpers", "with_nested"]
+__all__ = ["belongs_to_no_loop", "find_functions", "find_helpers", "with_nested"]
+
+#: What has no state, or none that a loop of asyncio could hold.
+_STATELESS: Final = (FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, int, float, bool, type(None))
 
 #: At most so many functions are followed; a handler's own file seldom has more.
 _MOST: Final = 500
@@ -50,6 +55,40 @@ def find_helpers(handler: Callable[..., Any], function: Callable[..., Any]) -> l
     return [each for its_code, each in found.items() if its_code is not code and its_code not in nested]
 
 
+def find_functions(value: Any) -> list[FunctionType]:
+    """Find the functions of something that a program has.
+
+    Args:
+        value: a function or a method; a class, or an object of one; or a module.
+
+    Returns:
+        The function, and those that it wraps; or the methods; or all that the module itself defines. Those of the
+        standard library are left out.
+    """
+    values = [value]
+    if isinstance(value, ModuleType):
+        members = vars(value).values()
+        values = [each for each in members if getattr(each, "__module__", None) == value.__name__]
+        values = [each for each in values if inspect.isclass(each) or isinstance(each, FunctionType)]
+    found = {each.__code__: each for part in values for each in _functions(part)}
+    return [each for each in found.values() if each.__module__.partition(".")[0] not in sys.stdlib_module_names]
+
+
+def belongs_to_no_loop(function: Callable[..., Any]) -> bool:
+    """Tell whether a function can run in any loop, and more than once: nothing that it names has a state.
+
+    Args:
+        function: the function. What it names are the globals, and what it closes over; of its helpers too.
+
+    Returns:
+        Whether these are functions, classes, modules, text and numbers alone.
+    """
+    if not isinstance(function, FunctionType) or function.__defaults__ or function.__kwdefaults__:
+        return False
+    each = [function, *find_helpers(function, function)]
+    return all(isinstance(value, _STATELESS) for one in each for value in _named(one))
+
+
 def _wrappers(handler: Any) -> Iterator[Any]:
     """The handler, and each function that it wraps."""
     seen: set[int] = set()
@@ -81,11 +120,25 @@ def _unwrapped(value: Any) -> Iterator[FunctionType]:
             yield each
 
 
+def _dependencies(function: FunctionType) -> Iterator[Any]:
+    """What FastAPI calls for a function: the `Depends(user)` of its parameters, as defaults or in `Annotated`."""
+    if "fastapi" not in sys.modules:
+        return
+    given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    with contextlib.suppress(Exception):  # names that are not there yet, as FastAPI itself would find
+        for hint in inspect.get_annotations(function, eval_str=True).values():
+            given += getattr(hint, "__metadata__", ())
+    for each in given:
+        if type(each).__module__.startswith("fastapi.") and (called := getattr(each, "dependency", None)) is not None:
+            yield called
+
+
 def _named(function: FunctionType) -> Iterator[Any]:
     """The values that the code of a function names: globals, and what it closes over."""
     for name in {name for code in with_nested(function.__code__) for name in code.co_names}:
         if name in function.__globals__:
             yield function.__globals__[name]
+    yield from _dependencies(function)
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents

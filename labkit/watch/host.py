@@ -1,29 +1,28 @@
-"""Checks a handler, calls it for each connection, and records what happens to each call."""
+"""Calls a handler for each connection, and records what happens to each call."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dis
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from itertools import pairwise
-from types import CodeType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from labkit.errors import BadHandler
 from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
 from labkit.support.autojump import REAL
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import Timeline, scope
-from labkit.watch.block import was_stopped
+from labkit.watch.alone import begin_handler, end_handler
+from labkit.watch.breaking import was_stopped
 from labkit.watch.call import Call
-from labkit.watch.cancels import tell_cancels
+from labkit.watch.cancels import run_step, tell_cancels
 from labkit.watch.capture import flush
 from labkit.watch.disconnects import LossType
+from labkit.watch.handler import Handler, name_of
 from labkit.watch.library import Tap, TappedTransport
 from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
@@ -31,88 +30,13 @@ from labkit.watch.moments import Moment
 from labkit.watch.outlived import Outlived, Tasks, end_all
 from labkit.watch.remains import steps
 
-__all__ = ["Handler", "Host", "check_handler", "may_be_awaited", "name_of"]
-
-Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+__all__ = ["Host"]
 
 #: How many times the lab cancels a handler before it closes the coroutine; and how long it waits each time, in seconds.
 _TRIES, _WAIT = 2, 0.5
 
 #: Seconds between two looks at what does not tell its end.
 _LOOK = 0.02
-
-#: Where more handlers run at once, it would cost too much to look at all tasks whenever one of them ends.
-_FEW = 10
-
-
-def name_of(handler: Callable[..., Any]) -> str:
-    """Name a handler for a reader."""
-    function = original(handler)
-    name: str = getattr(function, "__qualname__", type(handler).__name__)
-    return name.rpartition("<locals>.")[2]
-
-
-def check_handler(handler: object, argument: str, what: str = "handler") -> None:
-    """Refuse a handler that no stack could call, before any socket opens.
-
-    Args:
-        handler: the handler.
-        argument: the name of the one argument with which the stack calls it.
-        what: what the message of the error calls it.
-
-    Raises:
-        BadHandler: the handler is not a coroutine function, or does not take exactly one argument.
-    """
-    if not callable(handler):
-        raise BadHandler(
-            f"the {what} is {handler!r}, which cannot be called; give the function itself: async def h({argument})"
-        )
-    name = name_of(handler)
-    if not may_be_awaited(handler):
-        kind = "a class" if inspect.isclass(handler) else "not a coroutine function"
-        raise BadHandler(f"the {what} {name!r} is {kind}; write it as: async def {name}({argument})")
-    try:
-        # As it is called: a decorator may supply arguments of the function beneath.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(object())
-    except TypeError:
-        bare = str(signature.replace(return_annotation=inspect.Signature.empty))
-        takes = bare if signature.parameters else "nothing"
-        raise BadHandler(
-            f"the {what} {name!r} takes {takes}, but is called with one argument, the {argument};"
-            f" write it as: async def {name}({argument})"
-        ) from None
-
-
-def may_be_awaited(handler: Callable[..., Any]) -> bool:
-    """Tell whether a call may give something to await, which is all that the libraries ask of a handler.
-
-    Args:
-        handler: a function, a class, or an object that can be called.
-
-    Returns:
-        Whether it may.
-    """
-    if inspect.isclass(handler):
-        return hasattr(handler, "__await__")  # such as aiohttp's `web.View`
-    function = original(handler)
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
-        return True
-    # A lambda, or a function that returns a coroutine. One that returns nothing lacks its `async`.
-    code = getattr(function, "__code__", None)
-    return isinstance(code, CodeType) and _returns_something(code) and not code.co_flags & inspect.CO_GENERATOR
-
-
-def _returns_something(code: CodeType) -> bool:
-    instructions = list(dis.get_instructions(code))
-    returned = [before for before, last in pairwise(instructions) if last.opname == "RETURN_VALUE"]
-    nothing = [each for each in returned if each.opname == "LOAD_CONST" and each.argval is None]
-    # Python 3.12 and 3.13 have one instruction for it.
-    constants = [each for each in instructions if each.opname == "RETURN_CONST" and each.argval is not None]
-    return len(returned) > len(nothing) or bool(constants)
 
 
 def _tap_of(argument: Any) -> Tap | None:
@@ -165,6 +89,8 @@ class Host:
         also: Collection[str] = (),
     ) -> None:
         self.handler = handler
+        self._name, self._function = name_of(handler), original(handler)
+        self._starts = f"{self._name} starts"
         self.telltales = telltales
         self.timeline = timeline
         self.stack = stack
@@ -175,6 +101,7 @@ class Host:
         self._package, self._also = library.partition(" ")[0], also
         packages = {self._package, *also}
         self._outlived = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
+        self._on_raise = self._deliver  # one for all calls
         self._taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
         self._hosting_task = asyncio.current_task()
         self._stopped = False
@@ -205,7 +132,7 @@ class Host:
             raise asyncio.CancelledError("the experiment is over")
         tap = _tap_of(argument)
         number = self._next_number() if tap is None else tap.number
-        call = Call(self.timeline, number, loss_type, self._package, self._also)
+        call = Call(self.timeline, number, loss_type, self._package, self._also, self._on_raise)
         call.argument = argument
         self.calls.append(call)
         if tap is not None:
@@ -216,25 +143,18 @@ class Host:
             self._tasks[call.task] = number
         if prepare is not None:
             prepare(call)
-        name = name_of(self.handler)
         given = type(argument).__name__ if given is None else given
-        call.here.record(HandlerStart(name, self.stack, self.library, given, call.number, text=f"{name} starts"))
+        start = HandlerStart(self._name, self.stack, self.library, given, number, text=self._starts)
+        call.here.record(start)
         ending: Literal["returned", "raised", "cancelled"] = "returned"
         raised: BaseException | None = None
+        result: Any = None
+        begin_handler(call.task)
         try:
-            handled = self.handler(argument) if begin is None else begin()
+            handled = run_step(self.handler, argument) if begin is None else begin()
             call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
-            result = await call.within_limit(
-                tell_cancels(
-                    call.coroutine,
-                    call.cancelled,
-                    lambda: call.given_up,
-                    on_wait=call.suspended,
-                    held=call.held,
-                    replace=lambda exception: self._raise(call, exception),
-                    followed=call.follow(original(self.handler)),
-                )
-            )
+            async with call:
+                result = await tell_cancels(call.coroutine, call, call.follow(self._function))
             if call.handled is not None:
                 ending, raised = "raised", call.handled
             return result
@@ -260,9 +180,6 @@ class Host:
             raise
         finally:
             call.release()
-            call.coroutine = None
-            if tap is not None:
-                tap.call = None
             flush(self.timeline)
             end = HandlerEnd(
                 ending,
@@ -278,10 +195,9 @@ class Host:
             )
             call.here.record(end)
             self.calls.remove(call)
-            if len(self.calls) < _FEW:
-                self._outlived[call.number].handler_ended(Tasks(self.timeline))
-            call.waits.set()
-            call.ended.set()
+            self._outlived[call.number].handler_ended(Tasks(self.timeline, call.number))
+            call.end()
+            end_handler(call.packages, result if raised is None else raised)
             del raised  # its traceback holds this frame: together they would wait for the garbage collector
 
     def tap(self, protocol: asyncio.BaseProtocol) -> Tap:
@@ -329,9 +245,8 @@ class Host:
             if tap.number not in keep:
                 tap.abort()
 
-    def _raise(self, call: Call, exception: BaseException) -> BaseException:
-        self._outlived[call.number].deliver(exception)
-        return call.replace(exception)
+    def _deliver(self, number: int, exception: BaseException) -> None:
+        self._outlived[number].deliver(exception)
 
     def _interrupt(self, call: Call) -> bool:
         """Cancel the task that hosts, as the interrupt of a cell does; return whether that was possible."""
@@ -411,8 +326,9 @@ class Host:
         for each in left:
             each.alive(tasks)
         await steps()  # a task that a timer has just started may be about to end
+        tasks = Tasks(self.timeline)
         for each in left:
-            each.tell()
+            each.tell(tasks)
 
     def _waits_for(self, left: list[Outlived]) -> bool:
         tasks = Tasks(self.timeline)

@@ -22,12 +22,15 @@ from labkit.events import (
     LibraryResumed,
     LibraryTcp,
     LibraryTcpClosed,
+    LoopMet,
 )
 from labkit.support.sockets import find_ports
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.alone import users_code_runs
 from labkit.watch.asked import asked_by_user
 from labkit.watch.control import CLOSE, PING, PONG, ControlFrames
+from labkit.watch.origin import is_users
 from labkit.watch.stand_ins import method_of_handler
 
 __all__ = ["Tap", "TappedTransport"]
@@ -144,7 +147,7 @@ class Tap(asyncio.Protocol):
         """How many bytes keep the socket open, though the library has closed it: the client does not take them."""
         if self.transport is None or self._lost or not self.transport.is_closing():
             return 0
-        return self.transport.get_write_buffer_size()
+        return self.transport.unsent
 
     # Called by the transport.
 
@@ -193,7 +196,7 @@ class Tap(asyncio.Protocol):
         """Record that the library's write buffer is full."""
         self._paused = True
         if self._frames_out is not None and self.transport is not None:
-            unsent = self.transport.get_write_buffer_size()
+            unsent = self.transport.unsent
             self._scope.record(LibraryPaused(unsent, text=f"waits with sending: {unsent:,} bytes unsent"))
         self.inner.pause_writing()
 
@@ -207,6 +210,9 @@ class Tap(asyncio.Protocol):
     def _hand_on(self, method: Callable[..., T], *args: Any) -> T:
         """Call the library's protocol in the scope of the connection."""
         token = scope.set(self._scope)
+        # The user may have put code of their own in the library's place.
+        if (code := getattr(method, "__code__", None)) is not None and is_users(code.co_filename):
+            users_code_runs()
         try:
             return method(*args)
         finally:
@@ -216,6 +222,7 @@ class Tap(asyncio.Protocol):
 
     def writes(self, data: bytes | bytearray | memoryview) -> None:
         """Record what the library sends."""
+        self._meet()
         if self._frames_out is not None:
             self._frames_out.feed(data)
         elif self._head is not None and bytes(data[: len(_SWITCHING)]) == _SWITCHING:
@@ -233,6 +240,7 @@ class Tap(asyncio.Protocol):
             how: the method that it calls. ``write_eof`` ends its own direction alone.
             dropped: how many bytes it drops that it has not sent yet.
         """
+        self._meet()
         if self._frames_out is None or self.transport is None or self.transport.is_closing():
             return
         if not self._ended:
@@ -244,6 +252,16 @@ class Tap(asyncio.Protocol):
         what = "closes its direction of TCP" if how == "write_eof" else "closes TCP"
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
+
+    def _meet(self) -> None:
+        """Record in both experiments that the handler of another one, which keeps all its clients, has this one too."""
+        here, ours = scope.get(), self._scope.timeline
+        if here is None or here.timeline is ours or here.lane != "handler":
+            return
+        writes = (here.timeline, "the handler writes to a client of another experiment")
+        for timeline, text in (writes, (ours, "the handler of another experiment writes to the client")):
+            if timeline.first(LoopMet) is None:
+                timeline.append(LoopMet(text=text))
 
     def _wait(self) -> None:
         self._waits = True
@@ -324,8 +342,15 @@ class TappedTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """Close now, and drop the unsent bytes."""
-        self.tap.closes("abort", self._inner.get_write_buffer_size())
+        self.tap.closes("abort", self.unsent)
         self._inner.abort()
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait to be sent."""
+        with contextlib.suppress(AttributeError):  # one of TLS forgets its protocol when it is closed a second time
+            return self._inner.get_write_buffer_size()
+        return 0
 
     def is_closing(self) -> bool:
         """Tell whether it is closing or closed; the handler's own question may be how it notices."""

@@ -27,11 +27,11 @@ def cause_of_cancel(frame: FrameType | None) -> Cause:
     Returns:
         The cause.
     """
-    while frame is not None and (_package(frame) == "labkit" or _is_of_futures_alone(frame)):
+    while frame is not None and (_package(frame) == "labkit" or _is_of_futures_alone(frame) or _is_of_a_task(frame)):
         frame = frame.f_back
     if frame is None:
         return "other"
-    module, function = str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
+    module, function = _module(frame), frame.f_code.co_name
     if module == "asyncio.timeouts" or module.startswith("async_timeout"):
         return "limit"
     if module == "asyncio.tasks" and function == "_cancel_and_wait":
@@ -57,6 +57,11 @@ def cause_of_removal(frame: FrameType | None) -> Cause | None:
     if frame.f_code.co_name == "_outer_done_callback":
         return "user"  # who has cancelled what `asyncio.shield` returned is not on the stack
     return _of_wait(frame.f_locals) if frame.f_code.co_name == "_wait" else None
+
+
+def _is_of_a_task(frame: FrameType) -> bool:
+    """Whether a task is cancelled by a method in Python, which it has where nest-asyncio is applied."""
+    return frame.f_code.co_qualname == "Task.cancel" and _module(frame) == "asyncio.tasks"
 
 
 def _is_of_futures_alone(frame: FrameType) -> bool:
@@ -98,5 +103,9 @@ def _of_wait(names: dict[str, Any]) -> Cause | None:
     return None if enough else "limit"
 
 
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
 def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return _module(frame).partition(".")[0]

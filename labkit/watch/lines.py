@@ -1,11 +1,8 @@
 """Records which lines of a handler ran, and when each line first ran.
 
-Python 3.12 and later have ``sys.monitoring`` (PEP 669), which costs nothing outside the handler. Python 3.11 has only
+Python 3.12 and later have ``sys.monitoring``, which costs nothing outside the handler. Python 3.11 has only
 ``sys.settrace``, one per thread. If a debugger or a coverage tool holds it, the lab leaves it alone, and the answer is
 *unknown*.
-
-To watch a line costs more than most lines. So that a loop that computes does not look like a block of the lab's own
-making, a line that runs again and again before the next ``await`` is let alone until then.
 """
 
 from __future__ import annotations
@@ -14,35 +11,39 @@ import contextlib
 import functools
 import inspect
 import itertools
-import sys
+import os
 import threading
-from collections import Counter
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import CodeType, FrameType
-from typing import Any, Final
+from types import CodeType, FunctionType
+from typing import Any, Final, TypeVar
 
 from labkit.events import HandlerLine, HandlerLines
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.forked import Shared
 from labkit.watch.helpers import find_helpers, with_nested
+from labkit.watch.lines_tool import Tool
 from labkit.watch.suspended import frames
-from labkit.watch.swallowed import cancels_fly, note_line
+from labkit.watch.swallowed import note_line, on_flight
 from labkit.watch.threads import carry_scope
 
-__all__ = ["executable", "original", "waits_at", "watch"]
+#: The methods of class-based handlers: of aiohttp's ``web.View``, since a WebSocket begins with GET, and of Starlette's
+#: ``WebSocketEndpoint``; and the frameworks whose own methods are nobody's handler.
+_METHODS: Final = ("get", "on_receive", "on_connect", "on_disconnect")
+_FRAMEWORKS: Final = frozenset({"aiohttp", "starlette"})
 
-_TOOL_NAME = "labkit"
+K = TypeVar("K")
 
-#: So often, a line runs again before it is let alone: with ``sys.monitoring``, which lets single lines alone, so that
-#: nothing is missed; and with ``sys.settrace``, which lets alone a function, after some milliseconds.
-_AGAIN: Final = 10 if sys.version_info >= (3, 12) else 10_000
+__all__ = ["begin_connection", "executable", "gather", "original", "waits_at", "watch", "watch_too"]
 
 
 def original(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Find the function that the author wrote.
 
     Args:
-        handler: a function, a method, a ``functools.partial``, a decorated function or an object with ``__call__``.
+        handler: a function, a method, a ``functools.partial``, a decorated function, an object with ``__call__``, or a
+            class such as aiohttp's ``web.View`` or Starlette's ``WebSocketEndpoint``.
 
     Returns:
         The wrapped function, or ``handler`` itself if it wraps none.
@@ -50,9 +51,18 @@ def original(handler: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(handler, functools.partial):
         handler = handler.func
     handler = inspect.unwrap(handler)
+    if inspect.isclass(handler) and hasattr(handler, "__await__"):
+        handler = inspect.unwrap(_main_method(handler))
     if not inspect.isclass(handler) and not hasattr(handler, "__code__") and hasattr(type(handler), "__call__"):  # noqa: B004 - the method is wanted
         handler = inspect.unwrap(type(handler).__call__)
     return getattr(handler, "__func__", handler)
+
+
+def _main_method(handler: type[Any]) -> Any:
+    """The method of a class-based handler that stands for it; the others of its file are its helpers."""
+    own = [base for base in handler.__mro__ if base.__module__.partition(".")[0] not in _FRAMEWORKS]
+    members = {name: getattr(handler, name) for base in own for name in vars(base) if name in _METHODS}
+    return next((members[name] for name in _METHODS if name in members), handler)
 
 
 def waits_at(coroutine: Any, handler: Callable[..., Any]) -> int | None:
@@ -91,18 +101,54 @@ class _Function:
 
     Args:
         code: its code.
+        name: its name, if it is not in the handler's file.
     """
 
-    def __init__(self, code: CodeType) -> None:
+    def __init__(self, code: CodeType, name: str = "") -> None:
+        self.name = name
         self.source: list[str] | None = None
         self.first = code.co_firstlineno
         self.codes = list(with_nested(code))
         self.lines = executable(code)
-        self.seen: set[tuple[int, int | None]] = set()
+        # Which lines have run, by connection: a bit for each, since there may be thousands of connections.
+        self._bits = {line: 1 << place for place, line in enumerate(self.lines)}
+        self._all = (1 << len(self.lines)) - 1
+        self._seen: dict[int | None, int] = {}
         # What exec() compiles is "<string>"; so is the program of `python -c`, whose text Python 3.13 would give.
         if code.co_filename != "<string>":
-            with contextlib.suppress(OSError, TypeError):
+            # A file that has changed since may hold anything by now.
+            with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
                 self.source, self.first = inspect.getsourcelines(code)
+        self._texts: dict[int, str] = {}
+
+    def text(self, line: int) -> str:
+        """The text of a line, the same object for each connection."""
+        if (found := self._texts.get(line)) is None:
+            index, source = line - self.first, self.source or ()
+            found = source[index].strip() if 0 <= index < len(source) else f"line {line}"
+            self._texts[line] = found
+        return found
+
+    @functools.cached_property
+    def text_of_all(self) -> str | None:
+        """Its source; None if that is not at hand."""
+        return None if self.source is None else "".join(self.source)
+
+    def sees(self, line: int, number: int | None) -> bool:
+        """Note that a line runs on a connection; return whether it can, and does so for the first time."""
+        seen, bit = self._seen.get(number, 0), self._bits.get(line, 0)
+        if seen & bit == bit:
+            return False
+        self._seen[number] = seen | bit
+        return True
+
+    def has_seen_any(self, number: int | None) -> bool:
+        """Whether a line has run on a connection."""
+        return bool(self._seen.get(number))
+
+    def has_seen_all(self, number: int | None) -> bool:
+        """Whether each line has run on a connection."""
+        return self._seen.get(number, 0) == self._all
 
 
 class _Account:
@@ -111,224 +157,261 @@ class _Account:
     def __init__(self, timeline: Timeline, handler: _Function, helpers: Sequence[_Function]) -> None:
         self.timeline = timeline
         self.handler = handler
-        self.called: dict[int | None, list[_Function]] = {}
+        self.called: dict[int | None, tuple[_Function, ...]] = {}
+        self._told: dict[tuple[_Function, ...], tuple[Any, ...]] = {}
         self.let_alone: set[tuple[_Function, int | None]] = set()
-        self.functions = {code: function for function in (*helpers, handler) for code in function.codes}
+        self.codes = [*{id(code): code for function in (*helpers, handler) for code in function.codes}.values()]
+        self.functions = {id(code): function for function in (*helpers, handler) for code in function.codes}
+        self.connections: set[int | None] = set()
+        self._known: dict[tuple[int, int | None], int] = {}
+        self._shared: dict[int | None, Shared] = {}
+
+    def begin(self, number: int) -> None:
+        """Note that a connection begins."""
+        with _counting:
+            if number not in self.connections:
+                self.connections.add(number)
+                for code in self.functions:
+                    _connections[code] = _connections.get(code, 0) + 1
+
+    def end(self) -> None:
+        """Take back what is known."""
+        with _counting:
+            for code in self.functions:
+                _take(_connections, code, len(self.connections))
+            for key, count in self._known.items():
+                _take(_known, key, count)
+            self.connections.clear()  # what another thread still learns is nobody's
+
+    def _learn(self, function: _Function, code: CodeType, line: int, number: int | None) -> None:
+        """Note that a line has run on a connection, and perhaps all lines of its function."""
+        learnt: list[tuple[int, int | None]] = [(id(code), line)]
+        if function.has_seen_all(number):
+            learnt += [(id(each), None) for each in function.codes]
+        with _counting:
+            if number in self.connections:
+                for key in learnt:
+                    self._known[key] = self._known.get(key, 0) + 1
+                    _known[key] = _known.get(key, 0) + 1
 
     def ran(self, here: Scope, code: CodeType, line: int) -> None:
         """Record that a line has run, with the connection's number; only the first time."""
-        function = self.functions.get(code)
-        if function is None or (line, here.number) in function.seen or line not in function.lines:
+        function = self.functions.get(id(code))
+        if function is None or not function.sees(line, here.number):
             return
-        function.seen.add((line, here.number))
-        if function is not self.handler and function not in self.called.get(here.number, ()):
-            self.called.setdefault(here.number, []).append(function)
+        self._learn(function, code, line, here.number)
+        self._call(here, function)
+        here.record(HandlerLine(line, function.name, text=function.text(line)))
+
+    def _call(self, here: Scope, function: _Function) -> None:
+        """Note that a function has run, whose lines can all run from now on."""
+        if function is not self.handler and function not in (called := self.called.get(here.number, ())):
+            self.called[here.number] = (*called, function)
             self.tell(here)
-        index = line - function.first
-        source = function.source or ()
-        text = source[index].strip() if 0 <= index < len(source) else f"line {line}"
-        here.record(HandlerLine(line, text=text))
+
+    @functools.cached_property
+    def _shareable(self) -> list[tuple[_Function, int | None]]:
+        """What a forked process may tell: that a line has run; with None, that a function was let alone."""
+        return [(each, line) for each in dict.fromkeys(self.functions.values()) for line in (*sorted(each.lines), None)]
+
+    def share(self, number: int | None) -> None:
+        """Have the processes that a connection's code forks from now on tell which lines run there."""
+        if number not in self._shared:
+            self._shared[number] = Shared(len(self._shareable))
+
+    def ran_in_fork(self, here: Scope, code: CodeType, line: int) -> None:
+        """Tell the process of the lab that a line has run in this one, which was forked."""
+        function = self.functions.get(id(code))
+        if function is not None and function.sees(line, here.number):
+            self._tell_parent(here, function, line)
+
+    def let_alone_in_fork(self, here: Scope, function: _Function) -> None:
+        """Tell the process of the lab that lines of a function may run unseen in this one, which was forked."""
+        self._tell_parent(here, function, None)
+
+    def _tell_parent(self, here: Scope, function: _Function, line: int | None) -> None:
+        if (shared := self._shared.get(here.number)) is not None:
+            shared.note(self._shareable.index((function, line)), self.timeline.now())
+
+    def gather(self) -> None:
+        """Record which lines have run in processes that were forked, and nowhere else."""
+        for number, shared in self._shared.items():
+            for index, at in sorted(shared.noted(), key=lambda noted: noted[1]):
+                function, line = self._shareable[index]
+                if line is None:
+                    self.let_alone.add((function, number))
+                elif function.sees(line, number):
+                    here = Scope(self.timeline, "handler", number)
+                    self._call(here, function)
+                    here.record_at(at, HandlerLine(line, function.name, text=function.text(line)))
 
     def missed(self) -> str | None:
         """Say why lines may have run that were not seen to; None if there are none."""
         for function, number in self.let_alone:
-            if not function.lines <= {line for line, seen_by in function.seen if seen_by == number}:
+            if number is None and not function.has_seen_any(None):
+                continue  # a server that starts has computed, and no handler
+            if not function.has_seen_all(number):
                 return "a loop of it ran too often for each line to be watched"
         return None
 
     def tell(self, here: Scope, problem: str | None = None) -> None:
         """Record which lines can run on a connection, or on all; or why that is not watched."""
-        every = dict.fromkeys(itertools.chain(*self.called.values()))
-        called = [*every] if here.number is None else self.called[here.number]
-        lines = self.handler.lines.union(*(helper.lines for helper in called))
-        text = None if self.handler.source is None else "".join(self.handler.source)
-        helpers = [(helper.first, "".join(helper.source)) for helper in called if helper.source is not None]
+        if here.number is None:
+            called = tuple(dict.fromkeys(itertools.chain(*self.called.values())))
+        else:
+            called = self.called[here.number]
+        if called not in self._told:  # most connections call the same ones, so their events share what they tell
+            self._told[called] = self._describe(called)
+        lines, helpers, elsewhere = self._told[called]
         tool = None if problem else _tool.name
-        here.record(HandlerLines(sorted(lines), tool, problem, text, self.handler.first, helpers))
+        text = self.handler.text_of_all
+        here.record(HandlerLines(lines, tool, problem, text, self.handler.first, helpers, elsewhere))
+
+    def _describe(self, called: tuple[_Function, ...]) -> tuple[Any, ...]:
+        """The lines that can run of the handler and its helpers; the helpers' sources; and the same in other files."""
+        own = [each for each in called if not each.name]
+        lines = sorted(self.handler.lines.union(*(helper.lines for helper in own)))
+        helpers = [(helper.first, helper.text_of_all) for helper in own if helper.text_of_all is not None]
+        elsewhere = [(each.name, sorted(each.lines), each.first, each.text_of_all) for each in called if each.name]
+        return lines, helpers, elsewhere
 
 
 #: The accounts of the running experiments, by the id of the timeline.
 _accounts: dict[int, list[_Account]] = {}
 
 
-def _ran(code: CodeType, line: int) -> None:
-    note_line(code, line)
+#: How many connections may run a function; and on how many of them a line of it has run, or each line (None).
+#: By the id of the code: to compare two codes, Python computes from all that is in them.
+_connections: Final[dict[int, int]] = {}
+_known: Final[dict[tuple[int, int | None], int]] = {}
+_counting: Final = threading.Lock()  # experiments may run in several threads
+
+
+def _take(counts: dict[K, int], key: K, count: int) -> None:
+    """Count less; what nobody counts any more is forgotten."""
+    left = counts.pop(key, 0) - count
+    if left > 0:
+        counts[key] = left
+
+
+class _Listener:
+    """Gives the tool's word to the accounts of the experiment in whose scope the code runs.
+
+    Attributes:
+        forked: whether this is a process that was forked, whose timelines nobody reads.
+    """
+
+    def __init__(self) -> None:
+        self.forked = False
+
+    def ran(self, code: CodeType, line: int) -> None:
+        note_line(code, line)
+        here = scope.get()
+        if here is not None:
+            for account in _accounts.get(id(here.timeline), ()):
+                (account.ran_in_fork if self.forked else account.ran)(here, code, line)
+
+    def is_known(self, code: CodeType, line: int | None = None) -> bool:
+        if self.forked:
+            return line is not None or self._has_told_all(code)
+        return 0 < _known.get((id(code), line), 0) == _connections.get(id(code))
+
+    def _has_told_all(self, code: CodeType) -> bool:
+        """Whether each line of a function has been told, in a process that was forked: once is enough."""
+        here = scope.get()
+        known = [] if here is None else [each.functions.get(id(code)) for each in _accounts.get(id(here.timeline), ())]
+        return all(each is None or each.has_seen_all(here and here.number) for each in known)
+
+    def let_alone(self, code: CodeType | None = None) -> None:
+        here = scope.get()
+        for account in () if here is None else _accounts.get(id(here.timeline), ()):
+            for function in account.functions.values() if code is None else [account.functions.get(id(code))]:
+                if function is not None and here is not None:
+                    account.let_alone.add((function, here.number))
+                    if self.forked:
+                        account.let_alone_in_fork(here, function)
+
+
+_listener: Final = _Listener()
+_tool = Tool(_listener)
+on_flight.append(_tool.look_again)
+
+
+def _before_fork() -> None:
     here = scope.get()
-    if here is not None:
+    if here is not None and not _listener.forked:
         for account in _accounts.get(id(here.timeline), ()):
-            account.ran(here, code, line)
+            account.share(here.number)
 
 
-def _let_alone(code: CodeType) -> None:
-    """Note that a function's lines are not watched until its next ``await``."""
-    here = scope.get()
-    if here is not None:
-        for account in _accounts.get(id(here.timeline), ()):
-            if (function := account.functions.get(code)) is not None:
-                account.let_alone.add((function, here.number))
+def _in_fork() -> None:
+    _listener.forked = True
+    _tool.begin_fork()
 
 
-if sys.version_info >= (3, 12):
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_before_fork, after_in_child=_in_fork)
 
-    class _Monitoring:
-        """Lines through ``sys.monitoring``."""
 
-        name = "sys.monitoring"
-        _EVENTS = (
-            sys.monitoring.events.LINE,
-            sys.monitoring.events.PY_START,
-            sys.monitoring.events.PY_RESUME,
-            sys.monitoring.events.PY_YIELD,
-        )
+def _begin_here() -> None:
+    """Forget what a process was forked with that plays experiments of its own, as an executor's worker does."""
+    if _listener.forked:
+        _listener.forked = False
+        with _counting:
+            for each in (_accounts, _connections, _known):
+                each.clear()
 
-        def __init__(self) -> None:
-            self._tool: int | None = None
-            self._users: dict[CodeType, int] = {}
-            self._lock = threading.Lock()
-            self._ran: Counter[tuple[CodeType, int]] = Counter()
-            self._lets_alone = False
-            self._loops: list[int] = []  # the threads of the loops whose handlers are watched
 
-        def enter(self, codes: list[CodeType]) -> str | None:
-            """Begin to watch; return why that is impossible, or None."""
-            with self._lock:
-                why = self._enter(codes)
-                if why is None:
-                    self._loops.append(threading.get_ident())
-                return why
+def gather(timeline: Timeline) -> None:
+    """Record which lines have run only in processes that the handler has forked; at the end this is done anyway.
 
-        def leave(self, codes: list[CodeType]) -> str | None:
-            """End what :meth:`enter` began; return why lines may have been missed, or None."""
-            with self._lock:
-                self._leave(codes)
-                self._loops.remove(threading.get_ident())
-            return None
+    Args:
+        timeline: the experiment's timeline.
+    """
+    for account in _accounts.get(id(timeline), ()):
+        account.gather()
 
-        def in_thread(self) -> Callable[[], None]:
-            """Watch in another thread too; here, the tool watches every thread."""
-            return lambda: None
 
-        def _enter(self, codes: list[CodeType]) -> str | None:
-            monitoring = sys.monitoring
-            if self._tool is None:
-                # Python reserves 0, 1, 2 and 5, for debuggers, coverage, profilers and optimizers (sys.monitoring).
-                free = [tool for tool in (4, 3) if monitoring.get_tool(tool) is None]
-                if not free:
-                    return "other tools hold every free place in sys.monitoring"
-                self._tool = free[0]
-                monitoring.use_tool_id(self._tool, _TOOL_NAME)
-                for event in self._EVENTS:
-                    turn = self._on_line if event == monitoring.events.LINE else self._on_turn
-                    monitoring.register_callback(self._tool, event, turn)
-            for code in codes:
-                self._users[code] = self._users.get(code, 0) + 1
-                monitoring.set_local_events(self._tool, code, sum(self._EVENTS))
-            return None
+def begin_connection(timeline: Timeline, number: int) -> None:
+    """Note that a handler is called, whose lines are to be seen though those of others are known.
 
-        def _on_line(self, code: CodeType, line: int) -> Any:
-            _ran(code, line)
-            self._ran[code, line] += 1
-            if self._ran[code, line] <= _AGAIN or cancels_fly():
-                return None
-            # It is let alone in every thread: another one may come to the line for the first time.
-            if {*self._loops} != {threading.get_ident()}:
-                return None
-            self._lets_alone = True
-            return sys.monitoring.DISABLE
+    Args:
+        timeline: the experiment's timeline.
+        number: the number of the connection.
+    """
+    for account in _accounts.get(id(timeline), ()):
+        account.begin(number)
+    _tool.look_again()
 
-        def _on_turn(self, *_: Any) -> None:
-            """Watch all lines again: a function begins, waits, or goes on."""
-            self._ran.clear()
-            if self._lets_alone:
-                self._lets_alone = False
-                sys.monitoring.restart_events()
 
-        def _leave(self, codes: list[CodeType]) -> None:
-            assert self._tool is not None
-            for code in codes:
-                self._users[code] -= 1
-                if not self._users[code]:
-                    del self._users[code]
-                    sys.monitoring.set_local_events(self._tool, code, 0)
-            if not self._users:
-                for event in self._EVENTS:
-                    sys.monitoring.register_callback(self._tool, event, None)
-                sys.monitoring.free_tool_id(self._tool)
-                self._tool = None
+#: The functions in other files than a handler's whose lines are watched too; one may be there several times.
+_too: Final[list[FunctionType]] = []
 
-    _tool = _Monitoring()
-else:
 
-    class _Settrace:
-        """Lines through ``sys.settrace``, for Python 3.11; each thread has its own."""
+@contextmanager
+def watch_too(functions: Sequence[FunctionType]) -> Iterator[None]:
+    """Let experiments that begin while the block runs watch the lines of other functions too, where handlers call them.
 
-        name = "sys.settrace"
+    Args:
+        functions: the functions, in any file.
+    """
+    _too.extend(functions)
+    try:
+        yield
+    finally:
+        for each in functions:
+            _too.remove(each)
 
-        def __init__(self) -> None:
-            self._users: dict[CodeType, int] = {}
-            self._lock = threading.Lock()
-            self._in_thread = threading.local()
-            # Each access to `self._trace` makes a new bound method; `leave` must find the one that it set.
-            self._mine = self._trace
 
-        def enter(self, codes: list[CodeType]) -> str | None:
-            """Begin to watch; return why that is impossible, or None."""
-            holder = sys.gettrace()
-            if holder is None:
-                sys.settrace(self._mine)
-            elif holder is not self._mine:
-                return "a debugger or a coverage tool holds sys.settrace"
-            self._in_thread.users = getattr(self._in_thread, "users", 0) + 1
-            with self._lock:
-                for code in codes:
-                    self._users[code] = self._users.get(code, 0) + 1
-            return None
-
-        def leave(self, codes: list[CodeType]) -> str | None:
-            """End what :meth:`enter` began; return why lines may have been missed, or None."""
-            self._in_thread.users -= 1
-            with self._lock:
-                for code in codes:
-                    self._users[code] -= 1
-                    if not self._users[code]:
-                        del self._users[code]
-            if sys.gettrace() is not self._mine:
-                return "a debugger or a coverage tool took over sys.settrace during the run"
-            if not self._in_thread.users:
-                sys.settrace(None)
-            return None
-
-        def in_thread(self) -> Callable[[], None]:
-            """Watch in the thread that calls this, until it calls what this returns."""
-            if sys.gettrace() is not None:
-                return lambda: None
-            sys.settrace(self._mine)
-            return lambda: sys.settrace(None)
-
-        def _trace(self, frame: FrameType, _: str, __: Any) -> Any:
-            """Watch a function that begins, or a coroutine that goes on, up to its next ``await``."""
-            if frame.f_code not in self._users:
-                return None
-            seen: set[int] = set()
-            again = 0
-            frame.f_trace_lines = True
-
-            def on_line(frame: FrameType, event: str, _: Any) -> Any:
-                nonlocal again
-                if event != "line":
-                    return on_line
-                if (line := frame.f_lineno) not in seen:
-                    seen.add(line)
-                    again = 0
-                    _ran(frame.f_code, line)
-                elif (again := again + 1) > _AGAIN:
-                    _let_alone(frame.f_code)
-                    frame.f_trace_lines = False  # until the next call of `_trace` for this frame, after its `await`
-                return on_line
-
-            return on_line
-
-    _tool = _Settrace()
+def _watched_too(handler: CodeType, known: set[CodeType]) -> Iterator[_Function]:
+    """The other functions that are watched, besides those that are known."""
+    known = {*known, *with_nested(handler)}
+    for each in _too:
+        code = each.__code__
+        if code not in known:
+            own = code.co_filename == handler.co_filename
+            yield _Function(code, "" if own else f"{each.__module__}.{each.__qualname__}".replace(".<locals>", ""))
+            known.update(with_nested(code))
 
 
 @contextmanager
@@ -342,6 +425,7 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
         handler: the handler.
         timeline: the experiment's timeline; only code that runs in its scope is recorded.
     """
+    _begin_here()
     function = original(handler)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
@@ -349,8 +433,9 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
         yield
         return
     helpers = [_Function(each.__code__) for each in find_helpers(handler, function)]
+    helpers += _watched_too(code, {each for helper in helpers for each in helper.codes})
     account = _Account(timeline, _Function(code), helpers)
-    codes = list(account.functions)
+    codes = account.codes
     problem = _tool.enter(codes)
     account.tell(Scope(timeline, "handler"), problem)
     if problem is not None:
@@ -361,7 +446,9 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
         with carry_scope(_tool.in_thread):
             yield
     finally:
+        account.gather()
         _accounts[id(timeline)].remove(account)
+        account.end()
         if not _accounts[id(timeline)]:
             del _accounts[id(timeline)]
         problem = _tool.leave(codes) or account.missed()

@@ -25,7 +25,10 @@ class Moment:
 
     Attributes:
         words: the moment, for a reader.
+        doubt: why it is unknown whether it is this moment, as a clause; None if it is known.
     """
+
+    doubt: str | None = None
 
     def __init__(self, words: str | None, served: Callable[[], Collection[int]]) -> None:
         self.words = words
@@ -45,6 +48,9 @@ class Moment:
     async def wait(self) -> None:
         """Wait until the moment has come."""
         await self._came.wait()
+
+    def struck(self) -> None:
+        """Note that the fault has begun to strike."""
 
     def release(self) -> None:
         """Let the handler go on."""

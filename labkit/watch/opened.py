@@ -70,6 +70,11 @@ class Opened(Started):
         starts = starts_of(self.here.timeline)
         return starts is None or not starts.keeps(thing)
 
+    @property
+    def thing(self) -> Any:
+        """The object; None if it is gone."""
+        return self._thing()
+
     def look(self) -> None:
         """Look whether it is closed."""
         if (thing := self._thing()) is not None and not self._is_open(thing):
@@ -78,7 +83,7 @@ class Opened(Started):
     def lose(self) -> None:
         """Note that Python closes it, since nobody refers to it any more."""
         if super().alive and (starts := starts_of(self.here.timeline)) is not None:
-            starts.lost[self.key] += 1
+            starts.lose(self)
         self.waited_for = False
         self.end()
 
@@ -145,7 +150,10 @@ class Socket(Opened):
 
 def _transport_of(thing: socket.socket) -> Any:
     """The transport that has a socket in the running loop, if there is one."""
-    return getattr(asyncio.get_running_loop(), "_transports", {}).get(thing.fileno())
+    transport = getattr(asyncio.get_running_loop(), "_transports", {}).get(thing.fileno())
+    # The loop knows transports by numbers. One that is closed may still be there when the next socket has its number.
+    wrapped = None if transport is None else transport.get_extra_info("socket")
+    return transport if getattr(wrapped, "_sock", None) is thing else None
 
 
 class File(Opened):

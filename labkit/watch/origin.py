@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Origin", "find_line", "find_origin", "is_users", "line_of", "note_line"]
+__all__ = ["Origin", "find_line", "find_origin", "is_users", "line_of", "name_file", "note_line"]
 
 #: Where Python and packages are installed.
 _INSTALLED: Final = tuple(
@@ -94,7 +94,17 @@ def _find_line(frame: FrameType | None, file: str) -> str | None:
     for each in users:
         if each.f_code.co_filename == file:
             return f"line {each.f_lineno}"
-    return f"line {users[0].f_lineno} of {Path(users[0].f_code.co_filename).name}" if users else None
+    return f"line {users[0].f_lineno} of {name_file(users[0].f_code.co_filename)}" if users else None
+
+
+def name_file(file: str) -> str:
+    """Name a file of the user's code for a reader, where it is not the handler's.
+
+    Args:
+        file: its path. The kernel makes up one for each cell of a notebook, which tells a reader nothing.
+    """
+    path = Path(file)
+    return "another cell" if path.parent.name.startswith("ipykernel_") else path.name
 
 
 def find_origin(frame: FrameType | None, file: str) -> Origin:

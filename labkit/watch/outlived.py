@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from types import FrameType
 from typing import Any, Final
 
 from labkit.events import LoopEnded, LoopException, LoopLeaked
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
-from labkit.watch.remains import describe_task, name_task, tasks_of, where
+from labkit.watch.callbacks import Callback, callbacks_of, describe_callback, end_callbacks
+from labkit.watch.remains import ALL, closed_by, describe_task, name_task, tasks_of, where
 from labkit.watch.started import Key, Started, starts_of
 
 __all__ = ["Outlived", "Tasks", "end_all"]
@@ -24,17 +26,31 @@ _STAND_INS: Final = "labkit.watch.stand_ins"
 class Tasks:
     """The unfinished tasks of an experiment at one moment, by the connection whose handler has started them.
 
+    With them is what the loop will call, unless only one connection is looked at: all of the loop's is looked through.
+
     Args:
         timeline: the experiment's timeline.
+        number: the number of the connection, on the server's side, if only that one's are looked for.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, number: int | None = ALL) -> None:
         self._by_number: defaultdict[int | None, list[asyncio.Task[Any]]] = defaultdict(list)
-        for task in tasks_of(timeline):
+        for task in tasks_of(timeline, number):
             here = where(task, timeline)
             # An application ends its own when it is cleaned up; and a client's are not the server's to end.
             if here.lane not in (APPLICATION, "client"):
                 self._by_number[here.number].append(task)
+        self._callbacks: defaultdict[int | None, list[Callback]] = defaultdict(list)
+        for callback in callbacks_of(timeline) if number == ALL else ():
+            self._callbacks[callback.here.number].append(callback)
+
+    def callbacks_of(self, number: int | None) -> Sequence[Callback]:
+        """List what the loop will call for one connection.
+
+        Args:
+            number: its number on the server's side; None for what no handler has set.
+        """
+        return self._callbacks.get(number, ())
 
     def of(self, number: int | None) -> list[asyncio.Task[Any]]:
         """List those of one connection.
@@ -55,6 +71,19 @@ class Outlived:
         holds: tells in words what the library still holds of the connection, or returns "".
     """
 
+    # There is one for each connection.
+    __slots__ = (
+        "_callbacks",
+        "_delivered",
+        "_ended",
+        "_gathered",
+        "_holds",
+        "_number",
+        "_packages",
+        "_tasks",
+        "_timeline",
+    )
+
     def __init__(
         self, timeline: Timeline, packages: Collection[str], number: int | None, holds: Callable[[], str]
     ) -> None:
@@ -62,14 +91,16 @@ class Outlived:
         self._holds = holds
         self._packages = packages
         self._number = number
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._gathered: set[asyncio.Task[Any]] = set()
-        self._delivered: set[int] = set()
+        # Most handlers leave nothing.
+        self._tasks: Sequence[asyncio.Task[Any]] = ()
+        self._callbacks: Sequence[Callback] = ()
+        self._gathered: AbstractSet[asyncio.Task[Any]] = frozenset()
+        self._delivered: AbstractSet[int] = frozenset()
         self._ended = False
 
     def deliver(self, exception: BaseException) -> None:
         """Note an exception that is raised in a handler, from something that it awaits."""
-        self._delivered.add(id(exception))  # the tasks below keep their exceptions, so each id stays one exception's
+        self._delivered |= {id(exception)}  # the tasks below keep their exceptions, so each id stays one exception's
 
     def handler_ended(self, tasks: Tasks) -> None:
         """Note that a handler has ended, and look at once: what it leaves may end in the next turns of the loop."""
@@ -100,18 +131,25 @@ class Outlived:
         """
         for task in tasks.of(self._number):
             if task not in self._tasks and not self._is_librarys(task):
-                self._tasks.append(task)
+                self._tasks = [*self._tasks, task]
                 task.add_done_callback(self._task_ended)
                 if _is_gathered(task):
-                    self._gathered.add(task)
+                    self._gathered |= {task}
+        self._callbacks = tasks.callbacks_of(self._number)
         others = self._others()
         if self._ended:
             for each in others:
                 each.wait()
-        return bool(others) or any(not task.done() for task in self._tasks) or bool(self._held())
+        return (
+            bool(others) or bool(self._callbacks) or any(not task.done() for task in self._tasks) or bool(self._held())
+        )
 
-    def tell(self) -> None:
-        """Record what is still alive, and the tasks that have failed; then forget the tasks."""
+    def tell(self, tasks: Tasks) -> None:
+        """Record what is still alive, and the tasks that have failed; then forget the tasks.
+
+        Args:
+            tasks: the experiment's tasks that run a few turns of the loop later: a callback that has run since is over.
+        """
         for task in self._tasks:
             name, text = describe_task(task), name_task(task)
             if not task.done():
@@ -121,12 +159,23 @@ class Outlived:
             elif (error := self._swallowed(task)) is not None:
                 self._leak(task, name, f"{text}, which failed: {describe_briefly(error)}")
         for each, times in self._count_others().items():
-            more = f", {times:,} times" if times > 1 else ""
-            each.here.record(LoopLeaked(each.what, each.name, text=each.text + more))
+            each.here.record(LoopLeaked(each.what, each.name, text=each.text + _how_often(times)))
+        self._tell_callbacks(tasks)
         if held := self._held():
             Scope(self._timeline, "handler", self._number).record(LoopLeaked("socket", "connection", text=held))
-        self._tasks.clear()
-        self._gathered.clear()
+        self._tasks = self._callbacks = ()
+        self._gathered = frozenset()
+
+    def _tell_callbacks(self, tasks: Tasks) -> None:
+        starts = starts_of(self._timeline)
+        file = "" if starts is None else starts.file
+        here = Scope(self._timeline, "handler", self._number)
+        before, now = (
+            Counter((each.what, *describe_callback(each, file)) for each in callbacks)
+            for callbacks in (self._callbacks, tasks.callbacks_of(self._number))
+        )
+        for (what, name, text), times in (before & now).items():
+            here.record(LoopLeaked(what, name, text=text + _how_often(times)))
 
     def _others(self) -> list[Started]:
         """What is still there, besides the tasks."""
@@ -139,10 +188,13 @@ class Outlived:
     def _count_others(self) -> Counter[Key]:
         """What is still there besides the tasks, and what nobody has closed until it was gone."""
         starts = starts_of(self._timeline)
+        # While these are held, none of them is closed for want of somebody who refers to it, and counted once more.
+        held = [] if starts is None else [each.thing for each in starts.of(self._number)]
         found = Counter[Key]() if starts is None else starts.take_lost(self._number)
         for each in self._others():
             each.waited_for = False  # from now on, the lab ends it
             found[each.key] += 1
+        del held
         return found
 
     def _held(self) -> str:
@@ -177,19 +229,27 @@ class Outlived:
     def _is_librarys(self, task: asyncio.Task[Any]) -> bool:
         """Whether the library runs code of its own in a task, or the lab does, for a fault."""
         coroutine: Any = task.get_coro()
-        frame: FrameType | None = getattr(coroutine, "cr_frame", None)
+        generator = closed_by(coroutine)
+        frame: FrameType | None = getattr(coroutine, "cr_frame", None) if generator is None else generator.ag_frame
         module = "" if frame is None else str(frame.f_globals.get("__name__", ""))
         if module == _STAND_INS:  # a method of the connection, which nobody but a handler calls, and the library
             return self._number is None
         return module.partition(".")[0] in self._packages or module.startswith("labkit.stacks.")
 
 
+def _how_often(times: int) -> str:
+    return f", {times:,} times" if times > 1 else ""
+
+
 async def end_all(timeline: Timeline) -> None:
     """End what an experiment has left, besides its tasks, as far as that is possible.
+
+    What the loop calls goes first, since it may start something.
 
     Args:
         timeline: the experiment's timeline.
     """
+    end_callbacks(timeline)
     starts = starts_of(timeline)
     for each in [] if starts is None else starts.all():
         if each.alive:

@@ -40,7 +40,7 @@ def why_over(event: Event) -> str | None:
         case LibraryGaveUp():
             return f"the library had given up: {event.why}"
         case LibraryTcpClosed():
-            return "the library had closed TCP"
+            return "the server had closed TCP"
         case WireFrame(opcode="CLOSE"):
             return f"the {event.source} had sent {event.text}"
         case WireFin() | WireReset():

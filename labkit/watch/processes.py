@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ class Process(Started):
         name: its name.
         line: the line of the user's code that has started it, in words; None if that is not known.
         pid: its number.
-        popen: the object that has to ask for its status; None if asyncio does.
+        owner: the object that has to ask for its status; None if asyncio does.
     """
 
-    def __init__(self, here: Scope, name: str, line: str | None, pid: int, popen: subprocess.Popen[Any] | None) -> None:
+    def __init__(
+        self, here: Scope, name: str, line: str | None, pid: int, owner: subprocess.Popen[Any] | BaseProcess | None
+    ) -> None:
         super().__init__(here, "process", name, line)
         self._pid = pid
-        self._popen = popen
+        self._owner = owner
 
     @property
     def alive(self) -> bool:
@@ -68,18 +71,20 @@ class Process(Started):
         with contextlib.suppress(OSError):
             os.kill(self._pid, signal.SIGKILL)
         await asyncio.to_thread(self._wait)
-        if self._popen is not None:
-            self._popen.wait()  # it has ended; this takes its status, so that no zombie stays
+        # It has ended; this takes its status, so that no zombie stays.
+        if isinstance(self._owner, BaseProcess):
+            self._owner.join()
+        elif self._owner is not None:
+            self._owner.wait()
 
 
 @contextmanager
 def watch_processes() -> Iterator[None]:
     """Remember the child processes that code of an experiment starts, while the block runs."""
-    leave = replace(subprocess.Popen, "__init__", _making_processes)
-    try:
+    with ExitStack() as undo:
+        undo.callback(replace(subprocess.Popen, "__init__", _making_processes))
+        undo.callback(replace(BaseProcess, "start", _starting_processes))
         yield
-    finally:
-        leave()
 
 
 def _making_processes(init: Callable[..., None]) -> Callable[..., None]:
@@ -89,7 +94,19 @@ def _making_processes(init: Callable[..., None]) -> Callable[..., None]:
         command = self.args if isinstance(self.args, str | bytes | os.PathLike) else next(iter(self.args), "")
         name = Path(os.fsdecode(command)).name
         starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who makes it
-        popen = None if starter.startswith("asyncio.") else self  # asyncio asks for the status of its own
-        remember(lambda here, line: Process(here, name, line, self.pid, popen))
+        owner = None if starter.startswith("asyncio.") else self  # asyncio asks for the status of its own
+        remember(lambda here, line: Process(here, name, line, self.pid, owner))
+
+    return stand_in
+
+
+def _starting_processes(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
+    @functools.wraps(start)
+    def stand_in(self: BaseProcess) -> None:
+        start(self)
+        starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who starts it
+        # A process of a pool outlives the call for which it is started.
+        if (pid := self.pid) is not None and not starter.startswith(("concurrent.", "multiprocessing.")):
+            remember(lambda here, line: Process(here, self.name, line, pid, self))
 
     return stand_in

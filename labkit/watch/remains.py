@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
+from types import AsyncGeneratorType
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from labkit.events import LoopLeaked
 from labkit.support.clock import scaled
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.alone import runs_alone
 from labkit.watch.origin import line_of, note_line
 from labkit.watch.started import starts_of
 
-__all__ = ["describe_task", "name_task", "reap", "scope_of", "steps", "tasks_of", "track", "where"]
+__all__ = ["ALL", "closed_by", "describe_task", "name_task", "reap", "scope_of", "steps", "tasks_of", "track", "where"]
 
 #: How long a task that was left behind may take to end when it is cancelled, in seconds.
 _REAP: Final = 0.5
@@ -25,8 +28,38 @@ _REAP: Final = 0.5
 #: The attribute with a task's scope on Python 3.11. It is on the task, so that it lives as long as the task.
 _SCOPE = "_labkit_scope"
 
+#: From so many tasks of one connection on, those that have ended are forgotten whenever their number has doubled.
+_MANY: Final = 16
+
+
+class _Known:
+    """The tasks of one experiment, by the connection whose handler has started them."""
+
+    def __init__(self) -> None:
+        # Not `WeakSet`: each would be larger than all that is in it, and a server may have thousands of connections.
+        self._by_number: defaultdict[int | None, list[ref[asyncio.Task[Any]]]] = defaultdict(list)
+
+    def add(self, number: int | None, task: asyncio.Task[Any]) -> None:
+        """Remember a task."""
+        known = self._by_number[number]
+        known.append(ref(task))
+        if len(known) >= _MANY and len(known).bit_count() == 1:
+            known[:] = [each for each in known if (found := each()) is not None and not found.done()]
+
+    def of(self, number: int | None) -> list[asyncio.Task[Any]]:
+        """List those of one connection that may be unfinished."""
+        return [task for each in tuple(self._by_number.get(number, ())) if (task := each()) is not None]
+
+    def all(self) -> list[asyncio.Task[Any]]:
+        """List all that may be unfinished."""
+        return [task for number in tuple(self._by_number) for task in self.of(number)]
+
+
 #: The tasks of each experiment.
-_tasks: Final[WeakKeyDictionary[Timeline, WeakSet[asyncio.Task[Any]]]] = WeakKeyDictionary()
+_tasks: Final[WeakKeyDictionary[Timeline, _Known]] = WeakKeyDictionary()
+
+#: Stands for the tasks of all connections.
+ALL: Final = -1
 
 
 def scope_of(task: object) -> Scope | None:
@@ -45,25 +78,31 @@ def scope_of(task: object) -> Scope | None:
     return getattr(task, _SCOPE, None)
 
 
-def tasks_of(timeline: Timeline) -> list[asyncio.Task[Any]]:
+def tasks_of(timeline: Timeline, number: int | None = ALL) -> list[asyncio.Task[Any]]:
     """List the unfinished tasks of an experiment, in the running loop.
 
     Args:
         timeline: the experiment's timeline.
+        number: those of the code of one connection alone, by its number on its lane; None for those of no connection.
 
     Returns:
         The tasks that were started in its scope, without the current task.
     """
     loop, current = asyncio.get_running_loop(), asyncio.current_task()
-    known = isinstance(_own_create_task(loop), _CreateTask)
+    if isinstance(_own_create_task(loop), _CreateTask):
+        known = _tasks.get(timeline)
+        tasks = [] if known is None else known.all() if number == ALL else known.of(number)
+    else:
+        tasks = list(asyncio.all_tasks())
     return [
         task
-        for task in (list(_tasks.get(timeline, ())) if known else asyncio.all_tasks())
+        for task in tasks
         if task is not current
         and not task.done()
         and task.get_loop() is loop
         and (here := scope_of(task)) is not None
         and here.timeline is timeline
+        and number in (ALL, here.number)
         and not _is_the_loops(task)
     ]
 
@@ -74,10 +113,27 @@ def _is_the_loops(task: asyncio.Task[Any]) -> bool:
     return code is not None and code.co_name == "_accept_connection2"
 
 
+def closed_by(coroutine: object) -> AsyncGeneratorType[Any, Any] | None:
+    """Find the asynchronous generator that a task closes; the loop makes such a task where nobody has closed it.
+
+    Args:
+        coroutine: what the task runs.
+
+    Returns:
+        The generator, or None if the task runs something else.
+    """
+    if type(coroutine).__name__ != "async_generator_athrow":
+        return None
+    return next((each for each in gc.get_referents(coroutine) if isinstance(each, AsyncGeneratorType)), None)
+
+
 def describe_task(task: asyncio.Task[Any]) -> str:
     """Name a task for a reader: by its coroutine's name, and by its own name if it was given one."""
     coro = task.get_coro()
-    what = getattr(coro, "__qualname__", type(coro).__name__).replace(".<locals>", "")
+    what = getattr(coro, "__qualname__", type(coro).__name__)
+    if (generator := closed_by(coro)) is not None:
+        what = f"{generator.__qualname__}.aclose"
+    what = what.replace(".<locals>", "")
     name = task.get_name()
     return what if name.startswith("Task-") else f"{name} ({what})"
 
@@ -133,10 +189,13 @@ class _CreateTask:
         task: asyncio.Task[Any] = self.inner(coro, **given)
         here = scope.get() if context is None else context.get(scope)
         if here is not None and isinstance(task, asyncio.Task):
-            _tasks.setdefault(here.timeline, WeakSet()).add(task)
+            known = _tasks.get(here.timeline)
+            if known is None:
+                known = _tasks.setdefault(here.timeline, _Known())
+            known.add(here.number, task)
             if sys.version_info < (3, 12):
                 setattr(task, _SCOPE, here)
-            if here.number is not None and (starts := starts_of(here.timeline)) is not None:
+            if here.number is not None and not runs_alone() and (starts := starts_of(here.timeline)) is not None:
                 note_line(task, sys._getframe(1), starts.file)  # noqa: SLF001 - who starts it
         return task
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
-from labkit.timeline import scope
 from labkit.watch import remains
 from labkit.watch.call import Call
 from labkit.watch.stand_ins import Entered, WaitsFor
+from labkit.watch.steps import scope_of_handle
 from labkit.watch.suspended import frames, shows
 
 __all__ = ["Place", "Standing", "may_run", "tasks_of", "timers_of", "waits_outside"]
@@ -68,7 +69,11 @@ class Standing:
     def where(self) -> str:
         """How far it has come, as a clause."""
         frame = next(frames(self.coroutine), None)
-        return "a task was busy" if frame is None else f"{frame.f_code.co_name}() was busy at line {frame.f_lineno}"
+        if frame is None:
+            return "a task was busy"
+        # A line of Python's own library says nothing to a reader.
+        librarys = str(frame.f_globals.get("__name__")).partition(".")[0] in sys.stdlib_module_names
+        return f"{frame.f_code.co_name}() was busy" + ("" if librarys else f" at line {frame.f_lineno}")
 
     def is_due_after(self, time: float) -> bool:
         """Whether it sleeps beyond a time of the loop."""
@@ -85,7 +90,8 @@ def tasks_of(call: Call) -> list[Standing]:
         The handler itself, and the tasks that it has started; the library's own do not count.
     """
     inside = {entered.task: entered for entered in call.entered}
-    tasks = {task: task.get_coro() for task in remains.tasks_of(call.timeline) if remains.scope_of(task) == call.here}
+    started = remains.tasks_of(call.timeline, call.number)
+    tasks = {task: task.get_coro() for task in started if remains.scope_of(task) == call.here}
     if call.task is not None:
         tasks[call.task] = _beneath(call.coroutine, call.packages)
     own = [each for each in tasks.items() if each[0] is call.task or _package(each[1]) not in call.packages]
@@ -161,19 +167,22 @@ def _due(task: asyncio.Task[Any], awaited: asyncio.Future[Any]) -> float | None:
 
     asyncio has no public way to ask this. A loop that keeps its timers elsewhere, as uvloop does, shows none.
     """
-    found = [
-        handle.when()
-        for handle in getattr(task.get_loop(), "_scheduled", ())
-        if not handle.cancelled() and _wakes(handle, task, awaited)
-    ]
-    return min(found, default=None)
+    # Asked at each await of a handler, and there are as many timers as experiments in the loop.
+    first: float | None = None
+    for handle in getattr(task.get_loop(), "_scheduled", ()):
+        if not handle.cancelled() and _wakes(handle, task, awaited) and (first is None or handle.when() < first):
+            first = handle.when()
+    return first
 
 
 def _wakes(handle: Any, task: asyncio.Task[Any], awaited: asyncio.Future[Any]) -> bool:
-    if any(argument is awaited for argument in handle._args):  # noqa: SLF001 - asyncio's sleep, or its wait_for
-        return True
+    for argument in handle._args:  # noqa: SLF001 - asyncio's sleep, or its wait_for
+        if argument is awaited:
+            return True
     owner = getattr(handle._callback, "__self__", None)  # noqa: SLF001 - asyncio's Timeout, or anyio's CancelScope
-    return owner is awaited or any(getattr(owner, name, None) is task for name in ("_task", "_host_task"))
+    if owner is None:
+        return False  # asyncio's sleep, of another task
+    return owner is awaited or getattr(owner, "_task", None) is task or getattr(owner, "_host_task", None) is task
 
 
 def timers_of(call: Call) -> dict[asyncio.TimerHandle, float]:
@@ -191,8 +200,8 @@ def timers_of(call: Call) -> dict[asyncio.TimerHandle, float]:
         handle: handle.when()
         for handle in getattr(asyncio.get_running_loop(), "_scheduled", ())
         if not handle.cancelled()
-        and handle._context.get(scope) == call.here  # noqa: SLF001 - asyncio has no public way to ask this
-        and _package_of(handle._callback) not in others  # noqa: SLF001 - the same
+        and scope_of_handle(handle) == call.here
+        and _package_of(handle._callback) not in others  # noqa: SLF001 - asyncio has no public way to ask this
     }
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
-from types import FunctionType, MethodType
-from typing import Any, Literal, NamedTuple
+from types import MethodType
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
+from labkit.support.replacing import MISSING, replace
 from labkit.watch.cancels import tell_cause
 from labkit.watch.limits import Cause
 
 __all__ = [
     "Entered",
-    "OnCall",
-    "OnNotice",
+    "Method",
     "StandIns",
     "WaitsFor",
+    "Watcher",
     "by_the_library",
     "in_method",
     "method_of_handler",
@@ -28,18 +30,9 @@ __all__ = [
     "within",
 ]
 
-#: Called before a method, with the arguments by the library's names for them; it may replace them.
-OnCall = Callable[[dict[str, Any]], None]
-
-#: Called with a method's name, and with the exception by which the method reports that the connection is lost.
-OnNotice = Callable[[str, BaseException], None]
-
 #: After so many notices, each further call waits so many seconds. A library may raise without a turn of the loop; a
 #: handler that then calls it again and again would block the loop.
 _MANY_NOTICES, _PAUSE = 1000, 0.01
-
-#: The methods of the classes of connections, for which functions are kept.
-_MANY_METHODS = 256
 
 _NOTHING = nullcontext()
 
@@ -65,114 +58,105 @@ class Entered(NamedTuple):
     waits_for: WaitsFor | None
 
 
+class Method(NamedTuple):
+    """How a coroutine method of connections is observed. What is called gets first who watches the connection.
+
+    Attributes:
+        on_call: called when the handler calls the method, with the arguments by name, which it may replace.
+        on_return: called with the method's result; if it returns anything but None, the handler gets that instead.
+        on_item: called with each item, if the method is an asynchronous generator of what the client sends.
+        before: called and awaited first of all.
+        tells_cause: whether to tell what ends the method too early, if the handler's own task has called it. For other
+            tasks that is always told.
+        parameters: what the library calls the method's parameters, in order; the user's own class may call them
+            something else.
+        waits_for: what the method waits for, if that comes from the client alone.
+    """
+
+    on_call: Callable[[Any, dict[str, Any]], None] | None = None
+    on_return: Callable[[Any, Any], Any] | None = None
+    on_item: Callable[[Any, Any], None] | None = None
+    before: Callable[[Any], Awaitable[None]] | None = None
+    tells_cause: bool = False
+    parameters: Sequence[str] = ()
+    waits_for: WaitsFor | None = None
+
+
+class Watcher(Protocol):
+    """Who watches a connection."""
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The handler's own task."""
+
+    def noticed(self, how: str, exception: BaseException) -> None:
+        """Take the exception by which a method, named in words, reports that the connection is lost."""
+
+    def take_error(self) -> BaseException | None:
+        """Return the error that the handler gets instead of a cancel that leaves a method, or None."""
+
+    def gave_up(self, method: str, cause: Cause) -> None:
+        """Take what ends a method: a limit of time or a cancel."""
+
+
+#: The connections that are watched, by their ids. They live as long as they are watched.
+_watched: Final[dict[int, StandIns]] = {}
+
+
 class StandIns:
     """The stand-ins on one connection, which keeps its type and its behaviour.
 
+    A server may have thousands of connections, so the stand-ins are in their class, and act for those that are watched.
+
     Args:
+        watcher: who watches the connection.
         connection: the library's own connection.
         loss_type: the exceptions with which its methods report that it is lost.
-        on_notice: called with each of these exceptions that reaches the handler.
+        methods: how to observe its methods, by their names, as far as this version of the library has them.
         by_library: says whether the running task belongs to the library; its calls are not the handler's.
-        take_error: called when a cancel leaves a method; returns the error that the handler gets instead, or None.
-        task: the handler's own task.
-        on_given_up: called when a limit of time or a cancel ends a method, with the method's name and the cause.
 
     Attributes:
+        watcher: who watches the connection.
+        methods: how its methods are observed.
         entered: the calls of methods by the handler that have not returned yet.
-        by_library: says whether the running task belongs to the library.
-        take_error: called when a cancel leaves a method.
-        task: the handler's own task.
-        on_given_up: called when a limit of time or a cancel ends a method.
+        by_library: says of the connection whether the running task belongs to the library.
         notices: how many times a method has reported that the connection is lost.
     """
 
+    __slots__ = ("_class", "_loss_type", "_own", "by_library", "connection", "entered", "methods", "notices", "watcher")
+
     def __init__(
         self,
+        watcher: Watcher,
         connection: Any,
         loss_type: type[Exception] | tuple[type[Exception], ...],
-        on_notice: OnNotice,
-        by_library: Callable[[], bool] = lambda: False,
-        take_error: Callable[[], BaseException | None] = lambda: None,
-        task: asyncio.Task[Any] | None = None,
-        on_given_up: Callable[[str, Cause], None] = lambda *_: None,
+        methods: Mapping[str, Method],
+        by_library: Callable[[Any], bool] = lambda _: False,
     ) -> None:
+        self.watcher = watcher
+        self.connection = connection
+        self.methods = methods
         self.entered: list[Entered] = []
-        self._connection = connection
-        self._loss_type = loss_type
-        self._on_notice = on_notice
         self.by_library = by_library
-        self.take_error = take_error
-        self.task = task
-        self.on_given_up = on_given_up
-        self._names: list[str] = []
         self.notices = 0
-
-    def observe(
-        self,
-        name: str,
-        on_call: OnCall | None = None,
-        on_return: Callable[[Any], Any] | None = None,
-        *,
-        before: Callable[[], Awaitable[None]] | None = None,
-        tells_cause: bool = False,
-        parameters: Sequence[str] = (),
-        waits_for: WaitsFor | None = None,
-    ) -> None:
-        """Observe a coroutine method, if this version of the library has it.
-
-        Args:
-            name: the method's name.
-            waits_for: what the method waits for, if that comes from the client alone.
-            parameters: what the library calls the method's parameters, in order; the user's own class may call them
-                something else.
-            before: called and awaited first of all.
-            on_call: called when the handler calls the method.
-            on_return: called with the method's result; if it returns anything but None, the handler gets that instead.
-            tells_cause: whether to tell what ends the method too early, if the handler's own task has called it. For
-                other tasks that is always told.
-        """
-        method = getattr(self._connection, name, None)
-        if method is None:
-            return
-        observed = _Observed(self, name, method, on_call, on_return, before, tells_cause, parameters, waits_for)
-        self._put(name, observed.stand_in())
-
-    def observe_stream(self, name: str, on_item: Callable[[Any], None]) -> None:
-        """Observe a method that is an asynchronous generator of what the client sends, if this version has it.
-
-        Args:
-            name: the method's name.
-            on_item: called with each item that the generator yields.
-        """
-        method = getattr(self._connection, name, None)
-        if method is None:
-            return
-
-        @functools.wraps(method)
-        async def stand_in(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            items = method(*args, **kwargs)
-            try:
-                while True:
-                    with _Inside(self, name, "message"):
-                        try:
-                            item = await anext(items)
-                        except StopAsyncIteration:
-                            return
-                        on_item(item)
-                    yield item
-            finally:
-                await items.aclose()
-
-        self._put(name, stand_in)
+        self._loss_type = loss_type
+        self._class = _enter(type(connection), methods)
+        own = getattr(connection, "__dict__", {})
+        self._own = [(name, own.get(name, MISSING)) for name in self._class.others | (own.keys() & methods.keys())]
+        for name, _ in self._own:
+            own[name] = _for_one(connection, name, getattr(connection, name), methods[name])
+        _watched[id(connection)] = self
 
     def release(self) -> None:
         """Remove the stand-ins."""
-        while self._names:
-            self._connection.__dict__.pop(self._names.pop(), None)
-
-    def _put(self, name: str, stand_in: Callable[..., Any]) -> None:
-        setattr(self._connection, name, stand_in)
-        self._names.append(name)
+        if _watched.pop(id(self.connection), None) is None:
+            return
+        for name, before in self._own:
+            if before is MISSING:
+                vars(self.connection).pop(name, None)
+            else:
+                vars(self.connection)[name] = before
+        _leave(type(self.connection), self.methods)
 
     def report(self, name: str, exception: BaseException | None) -> None:
         """Tell of an exception that the handler gets from the library, if it is one that reports a lost connection.
@@ -183,97 +167,116 @@ class StandIns:
         """
         if isinstance(exception, self._loss_type):
             self.notices += 1
-            self._on_notice(name, exception)
+            self.watcher.noticed(name, exception)
 
 
-class _Observed:
-    """A method of one connection that is observed; the arguments are those of ``StandIns.observe``.
+class _Class:
+    """What is replaced in a class of connections.
 
-    There are eight of them for each connection of a server, so it keeps as little as it can.
+    Args:
+        kind: the class.
+        methods: how its methods are observed.
+
+    Attributes:
+        users: how many connections of it are watched.
+        others: the names of what is no plain method; that is replaced in each connection.
     """
 
-    __slots__ = (
-        "before",
-        "method",
-        "name",
-        "of",
-        "on_call",
-        "on_return",
-        "parameters",
-        "tells_cause",
-        "waits_for",
-    )
+    def __init__(self, kind: type, methods: Mapping[str, Method]) -> None:
+        self.users = 0
+        found = {name: inspect.getattr_static(kind, name) for name in methods if hasattr(kind, name)}
+        self.others = {name for name, member in found.items() if not inspect.isfunction(member)}
+        self._undo = [
+            replace(kind, name, partial(_for_class, kind, name, methods[name])) for name in found.keys() - self.others
+        ]
 
-    def __init__(
-        self,
-        of: StandIns,
-        name: str,
-        method: Callable[..., Any],
-        on_call: OnCall | None,
-        on_return: Callable[[Any], Any] | None,
-        before: Callable[[], Awaitable[None]] | None,
-        tells_cause: bool,
-        parameters: Sequence[str],
-        waits_for: WaitsFor | None,
-    ) -> None:
-        self.of = of
-        self.name = name
-        self.method = method
-        self.on_call = on_call
-        self.on_return = on_return
-        self.before = before
-        self.tells_cause = tells_cause
-        self.parameters = parameters
-        self.waits_for = waits_for
-
-    def stand_in(self) -> Callable[..., Any]:
-        """Make the stand-in, which looks as the method does."""
-        if inspect.ismethod(self.method):
-            return MethodType(_stand_in_for(self.method.__func__), self)
-        call = MethodType(_calling, self)
-
-        @functools.wraps(self.method)
-        async def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return await call(*args, **kwargs)
-
-        return stand_in
+    def restore(self) -> None:
+        """Put back what was there."""
+        for undo in self._undo:
+            undo()
 
 
-async def _calling(observed: _Observed, /, *args: Any, **kwargs: Any) -> Any:
-    """Call a method that is observed."""
-    of, method = observed.of, observed.method
-    if _in_method.get() or of.by_library():  # the library calls its own method, not the handler
-        return await method(*args, **kwargs)
-    if of.notices > _MANY_NOTICES:
-        await asyncio.sleep(_PAUSE)
-    if observed.before is not None:
-        await observed.before()
-    if observed.on_call is not None:
-        args, kwargs = _announce(_signature_of(method), observed.parameters, observed.on_call, args, kwargs)
-    told = observed.tells_cause or asyncio.current_task() is not of.task
-    why = tell_cause(partial(of.on_given_up, observed.name)) if told else _NOTHING
-    with _Inside(of, observed.name, observed.waits_for), why:
-        result = await method(*args, **kwargs)
-        other = None if observed.on_return is None else observed.on_return(result)
-    return result if other is None else other
+#: By the class, and the names of what is observed.
+_classes: Final[dict[tuple[type, tuple[str, ...]], _Class]] = {}
+_lock: Final = threading.Lock()  # a server may run in a thread of its own
 
 
-@functools.lru_cache(maxsize=_MANY_METHODS)
-def _stand_in_for(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make the function that stands in for a method of all connections of a class."""
-    stand_in = FunctionType(_calling.__code__, globals(), closure=_calling.__closure__)
-    return functools.wraps(function)(stand_in)
+def _enter(kind: type, methods: Mapping[str, Method]) -> _Class:
+    with _lock:
+        key = kind, tuple(methods)
+        if (found := _classes.get(key)) is None:
+            found = _classes[key] = _Class(kind, methods)
+        found.users += 1
+        return found
 
 
-def _signature_of(method: Callable[..., Any]) -> inspect.Signature:
-    if not inspect.ismethod(method):
-        return inspect.signature(method)
-    return _signature_without_first(method.__func__)
+def _leave(kind: type, methods: Mapping[str, Method]) -> None:
+    with _lock:
+        key = kind, tuple(methods)
+        found = _classes[key]
+        found.users -= 1
+        if not found.users:
+            del _classes[key]
+            found.restore()
 
 
-@functools.lru_cache(maxsize=_MANY_METHODS)
-def _signature_without_first(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(MethodType(function, object()))
+def _for_class(kind: type, name: str, method: Method, member: Any) -> Callable[..., Any]:
+    """Make the stand-in for a method of all connections of a class, which may inherit it."""
+    function = getattr(kind, name) if member is MISSING else member
+    signature = functools.cache(lambda: inspect.signature(MethodType(function, object())))
+    return functools.wraps(function)(_stand_in(name, function, signature, stream=method.on_item is not None))
+
+
+def _for_one(connection: Any, name: str, member: Callable[..., Any], method: Method) -> Callable[..., Any]:
+    """Make the stand-in for a method that one connection alone has."""
+
+    def function(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return member(*args, **kwargs)
+
+    stand_in = _stand_in(name, function, lambda: inspect.signature(member), stream=method.on_item is not None)
+    return functools.wraps(member)(partial(stand_in, connection))
+
+
+def _stand_in(
+    name: str, function: Callable[..., Any], signature: Callable[[], inspect.Signature], *, stream: bool
+) -> Callable[..., Any]:
+    async def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        of = _watched.get(id(self))
+        method = None if of is None else of.methods.get(name)
+        # Otherwise the library calls its own method, not the handler.
+        if of is None or method is None or _in_method.get() or of.by_library(self):
+            return await function(self, *args, **kwargs)
+        if of.notices > _MANY_NOTICES:
+            await asyncio.sleep(_PAUSE)
+        watcher = of.watcher
+        if method.before is not None:
+            await method.before(watcher)
+        if method.on_call is not None:
+            args, kwargs = _announce(signature(), method.parameters, partial(method.on_call, watcher), args, kwargs)
+        told = method.tells_cause or asyncio.current_task() is not watcher.task
+        with _Inside(of, name, method.waits_for), tell_cause(partial(watcher.gave_up, name)) if told else _NOTHING:
+            result = await function(self, *args, **kwargs)
+            other = None if method.on_return is None else method.on_return(watcher, result)
+        return result if other is None else other
+
+    async def iterate(self: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        of = _watched.get(id(self))
+        method = None if of is None else of.methods.get(name)
+        items = function(self, *args, **kwargs)
+        try:
+            while True:
+                with _NOTHING if of is None else _Inside(of, name, "message"):
+                    try:
+                        item = await anext(items)
+                    except StopAsyncIteration:
+                        return
+                    if of is not None and method is not None and method.on_item is not None:
+                        method.on_item(of.watcher, item)
+                yield item
+        finally:
+            await items.aclose()
+
+    return iterate if stream else call
 
 
 class _Inside:
@@ -299,7 +302,7 @@ class _Inside:
         try:
             self._of.report(f"{self._entered.method}()", exception)
             # The library has cleaned up after the cancel; now the handler may get another error instead.
-            if isinstance(exception, asyncio.CancelledError) and (error := self._of.take_error()) is not None:
+            if isinstance(exception, asyncio.CancelledError) and (error := self._of.watcher.take_error()) is not None:
                 raise error from None
         finally:
             self._of.entered.remove(self._entered)
@@ -341,7 +344,7 @@ def method_of_handler() -> str:
 def _announce(
     signature: inspect.Signature,
     parameters: Sequence[str],
-    on_call: OnCall,
+    on_call: Callable[[dict[str, Any]], None],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

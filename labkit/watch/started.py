@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
@@ -71,6 +71,11 @@ class Started:
         """Whether it has not ended."""
         return not self._ended
 
+    @property
+    def thing(self) -> Any:
+        """The object that it is, if there is one; as long as somebody has it, Python does not close it."""
+        return None
+
     def look(self) -> None:
         """Look whether it is over, if it does not tell its end."""
 
@@ -104,27 +109,34 @@ class Starts:
 
     Attributes:
         file: the handler's file.
-        lost: what Python has closed, since nobody did before it was gone; and how often.
     """
 
     def __init__(self, handler: Callable[..., Any], function: Callable[..., Any]) -> None:
         self.file: Final[str] = getattr(getattr(function, "__code__", None), "co_filename", "")
-        self.lost: Final[Counter[Key]] = Counter()
         self._owner = getattr(handler, "__self__", handler)
         self._function = function
-        self._all: dict[Started, None] = {}  # in the order of their starts
+        # By the number of the connection. Threads and the garbage collector come here in the middle of anything, so
+        # each change is one step of the interpreter's.
+        self._all: dict[int | None, dict[Started, None]] = {}  # in the order of their starts
+        self._lost: dict[int | None, deque[Key]] = {}
+        self._keys: dict[Key, Key] = {}  # so that what is lost a million times is kept once
 
     def add(self, started: Started) -> None:
         """Remember something."""
-        self._all[started] = None
+        self._all.setdefault(started.here.number, {})[started] = None
 
     def forget(self, started: Started) -> None:
         """Forget something that is over."""
-        self._all.pop(started, None)
+        self._all.get(started.here.number, {}).pop(started, None)
+
+    def lose(self, started: Started) -> None:
+        """Note what Python has closed, since nobody did before it was gone."""
+        key = started.key
+        self._lost.setdefault(key.here.number, deque()).append(self._keys.setdefault(key, key))
 
     def all(self) -> list[Started]:
         """List all of it."""
-        return list(self._all)
+        return [each for number in list(self._all) for each in self.of(number)]
 
     def of(self, number: int | None) -> list[Started]:
         """List what one handler has started.
@@ -132,11 +144,14 @@ class Starts:
         Args:
             number: the number of its connection on the server's side; None for what no handler has started.
         """
-        return [each for each in self.all() if each.here.number == number]
+        return list(self._all.get(number, ()))
 
     def take_lost(self, number: int | None) -> Counter[Key]:
         """Count what Python has closed for one handler; then forget that."""
-        return Counter({each: self.lost.pop(each) for each in list(self.lost) if each.here.number == number})
+        found, lost = Counter[Key](), self._lost.get(number)
+        while lost:
+            found[lost.popleft()] += 1
+        return found
 
     def keeps(self, thing: object) -> bool:
         """Tell whether the handler's module has a name for something, or the handler's closure, or an object of theirs.

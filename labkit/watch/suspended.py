@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
@@ -19,6 +20,9 @@ _SHOW: Final = (
 #: What Python's own compiler makes; what another one has made shows less of itself.
 _PYTHON: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
+#: The future's own way to be awaited: it is written in Python where nest-asyncio is applied, and in C elsewhere.
+_FUTURES_OWN: Final = asyncio.futures._PyFuture.__await__.__code__  # type: ignore[attr-defined] # noqa: SLF001
+
 
 def _chain(awaited: Any) -> Iterator[tuple[Any, FrameType | None]]:
     """What is awaited, from the outside inwards, each with its frame; the last has none: it wakes the others.
@@ -28,6 +32,9 @@ def _chain(awaited: Any) -> Iterator[tuple[Any, FrameType | None]]:
     while awaited is not None:
         for frame_name, next_name, runs_name in _SHOW:
             if isinstance(frame := getattr(awaited, frame_name, None), FrameType):
+                if frame.f_code is _FUTURES_OWN:
+                    yield awaited, None
+                    return
                 yield awaited, frame
                 awaited = None if getattr(awaited, runs_name) else getattr(awaited, next_name)
                 break

@@ -11,18 +11,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
 from labkit.watch.clauses import Ran, find_end, led_by_exception
 from labkit.watch.disconnects import with_origins
-from labkit.watch.origin import is_users
+from labkit.watch.origin import is_users, name_file
 from labkit.watch.suspended import frames, handled, is_open
 
-__all__ = ["Cancel", "Followed", "Swallow", "cancels_fly", "find_line", "note_line"]
+__all__ = ["Cancel", "Followed", "Swallow", "cancels_fly", "find_line", "note_line", "on_flight"]
 
 #: Where a coroutine stood when a cancel came: in each function, from the outside inwards, the line.
 Stood = tuple[tuple[CodeType, int], ...]
@@ -33,6 +32,14 @@ class Cancel(NamedTuple):
 
     by: str | None
     whose: Literal["limit", "group", "other"]
+
+    @classmethod
+    def of_all(cls, cancels: Sequence[Cancel]) -> Cancel:
+        """Make one of several that come together, as one exception."""
+        names = dict.fromkeys(cancel.by or "somebody unknown" for cancel in cancels)
+        by = " and ".join(names) if any(cancel.by for cancel in cancels) else None
+        owners = [cancel.whose for cancel in cancels]
+        return cls(by, next((whose for whose in owners if whose != "other"), "other"))
 
 
 class Swallow(NamedTuple):
@@ -59,7 +66,7 @@ class _Flying:
 
     Attributes:
         exception: the exception, which the lab keeps no longer than until the cancel has ended.
-        cancel: the cancel; the last one of several that came together.
+        cancel: the cancel; several that came together are one.
         stood: where the coroutine stood.
         owed: for how many calls of ``cancel()`` it stands, less those that ``uncancel()`` has taken back.
         ran: the lines that have run since.
@@ -77,6 +84,9 @@ class _Flying:
 
 #: The cancels that are under way in any handler; lines are noted only meanwhile.
 _flying: list[_Flying] = []
+
+#: Called when one begins its way.
+on_flight: list[Callable[[], None]] = []
 
 
 def note_line(code: CodeType, line: int) -> None:
@@ -110,15 +120,23 @@ class Followed:
         on_swallow: called when one has ended there.
     """
 
+    __slots__ = ("_asked", "_coroutine", "_mine", "_on_swallow")
+
     def __init__(self, coroutine: Any, on_swallow: Callable[[Swallow], None]) -> None:
         self._coroutine = coroutine
         self._on_swallow = on_swallow
-        self._asked: list[Cancel] = []  # what has not come to the coroutine yet
-        self._mine: list[_Flying] = []
+        # Most handlers are never cancelled.
+        self._asked: Sequence[Cancel] = ()  # what has not come to the coroutine yet
+        self._mine: Sequence[_Flying] = ()
 
-    def cancelled(self, cancel: Cancel) -> None:
-        """Note that somebody cancels the task."""
-        self._asked.append(cancel)
+    def cancelled(self, cancel: Cancel) -> bool:
+        """Note that somebody cancels the task.
+
+        Returns:
+            Whether a cancel is under way already that has not come to the coroutine: it gets one exception for both.
+        """
+        self._asked = [*self._asked, cancel]
+        return len(self._asked) > 1
 
     def uncancelled(self, frame: FrameType | None) -> None:
         """Note that somebody takes a cancel back.
@@ -137,22 +155,24 @@ class Followed:
                 flying.owed -= 1
                 return
         if self._asked:
-            self._asked.pop()
+            self._asked = self._asked[:-1]
 
     def comes(self, exception: BaseException) -> None:
         """Note that an exception is about to be raised in the coroutine."""
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked, ()
         if asked and isinstance(exception, asyncio.CancelledError):
-            flying = _Flying(exception, asked[-1], self._stands(), len(asked))
-            self._mine.append(flying)
+            flying = _Flying(exception, Cancel.of_all(asked), self._stands(), len(asked))
+            self._mine = [*self._mine, flying]
             _flying.append(flying)
+            for call in on_flight:
+                call()
 
     def goes_on(self) -> None:
         """Note that the coroutine goes on with the result of what it awaited."""
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked, ()
         if asked:
             # What it awaited was cancelled in its place, and has not passed that on.
-            self._on_swallow(Swallow(asked[-1], self._stands(), None, None, "on"))
+            self._on_swallow(Swallow(Cancel.of_all(asked), self._stands(), None, None, "on"))
 
     def waits(self) -> None:
         """Note that the coroutine waits for something."""
@@ -192,7 +212,7 @@ class Followed:
         return tuple((frame.f_code, frame.f_lineno) for frame in frames(self._coroutine))
 
     def _forget(self, flying: _Flying) -> None:
-        self._mine.remove(flying)
+        self._mine = [each for each in self._mine if each is not flying]
         _flying.remove(flying)
 
 
@@ -216,7 +236,7 @@ def find_line(swallow: Swallow, file: str) -> tuple[int | None, str | None] | No
         return line, "the task that it awaited"
     if not is_users(code.co_filename):
         return None
-    where = Path(code.co_filename).name + ("" if swallow.line is None else f":{swallow.line}")
+    where = ("" if swallow.line is None else f"line {swallow.line} of ") + name_file(code.co_filename)
     return line, f"{code.co_qualname.replace('.<locals>', '')} ({where})"
 
 

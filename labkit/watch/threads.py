@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from labkit.events import LoopException
 from labkit.support.replacing import replace
+from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.started import Started, remember
 
@@ -20,6 +23,9 @@ __all__ = ["Work", "carry_scope", "is_at_work", "works_of"]
 #: Called in another thread before code of an experiment runs there; what it returns is called behind that code.
 Watch = Callable[[], Callable[[], None]]
 
+
+#: How anyio calls a function in a thread of its pool.
+_ANYIO: Final = "run_sync_in_worker_thread"
 
 #: What threads do for the running experiments, or have still to begin.
 _works: Final[set[Work]] = set()
@@ -72,6 +78,9 @@ def carry_scope(watch: Watch) -> Iterator[None]:
     with ExitStack() as undo:
         undo.callback(replace(threading.Thread, "start", lambda start: _start_in_scope(start, watch)))
         undo.callback(replace(ThreadPoolExecutor, "submit", lambda submit: _submit_in_scope(submit, watch)))
+        if "anyio" in sys.modules:  # with which Starlette calls what is no coroutine function, such as a dependency
+            backend = importlib.import_module("anyio._backends._asyncio").AsyncIOBackend
+            undo.callback(replace(backend, _ANYIO, lambda call: classmethod(_call_in_scope(call.__func__, watch))))
         yield
 
 
@@ -80,8 +89,8 @@ def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> 
     def stand_in(self: threading.Thread) -> None:
         here = scope.get()
         starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who calls start()
-        # A thread of a pool outlives the call for which it is started; those of asyncio are its own.
-        if here is None or starter.startswith(("asyncio.", "concurrent.")):
+        # A thread of a pool outlives the call for which it is started; those of asyncio are its own, and of anyio too.
+        if here is None or starter.startswith(("asyncio.", "concurrent.", "anyio.")):
             start(self)
             return
         started, work = remember(lambda here, line: Started(here, "thread", self.name, line)), Work(here)
@@ -91,7 +100,11 @@ def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> 
             if started is not None:
                 started.end()
 
-        self.run = _within(here, watch, self.run, end)  # type: ignore[method-assign]
+        def fail(error: Exception) -> None:
+            message, description = f"Exception in thread {self.name!r}", describe_exception(error)
+            here.record(LoopException(description, message, text=f"{message}: {description}"))
+
+        self.run = _within(here, watch, self.run, end, fail)  # type: ignore[method-assign]
         try:
             start(self)
         except BaseException:
@@ -113,6 +126,35 @@ def _submit_in_scope(submit: Callable[..., Any], watch: Watch) -> Callable[..., 
         if (started := remember(lambda here, line: Job(here, name, line, future))) is not None:
             future.add_done_callback(lambda _: started.end())
         return future
+
+    return stand_in
+
+
+def _call_in_scope(call: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    @functools.wraps(call)
+    async def stand_in(
+        backend: Any, function: Callable[..., Any], args: tuple[Any, ...], *more: Any, **options: Any
+    ) -> Any:
+        here = scope.get()
+        if here is None:
+            return await call(backend, function, args, *more, **options)
+        future, work = Future[None](), Work(here)
+        future.add_done_callback(work.end)
+        name = _name_of(function, args)
+        if (started := remember(lambda here, line: Job(here, name, line, future))) is not None:
+            future.add_done_callback(lambda _: started.end())
+
+        def run(*args: Any) -> Any:
+            return function(*args) if future.set_running_or_notify_cancel() else None
+
+        def end() -> None:
+            if future.running():
+                future.set_result(None)
+
+        try:
+            return await call(backend, _within(here, watch, run, end), args, *more, **options)
+        finally:
+            future.cancel()  # if no thread has begun with it; nobody will
 
     return stand_in
 
@@ -154,15 +196,23 @@ def _name_of(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
 
 
 def _within(
-    here: Scope, watch: Watch, function: Callable[..., Any], at_end: Callable[[], None] | None = None
+    here: Scope,
+    watch: Watch,
+    function: Callable[..., Any],
+    at_end: Callable[[], None] | None = None,
+    fail: Callable[[Exception], None] | None = None,
 ) -> Callable[..., Any]:
-    """Make the function run in a scope, and be watched."""
+    """Make the function run in a scope, and be watched; ``fail`` is told of an exception that nobody will get."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         token, leave = scope.set(here), watch()
         try:
             return function(*args, **kwargs)
+        except Exception as error:
+            if fail is not None:
+                fail(error)
+            raise
         finally:
             leave()
             scope.reset(token)

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from labkit.support.clock import timeout
@@ -32,7 +32,7 @@ from labkit.watch.rest import Place, Standing, may_run, tasks_of, timers_of
 from labkit.watch.tally import Tally
 from labkit.watch.threads import Work, works_of
 
-__all__ = ["Exchanges", "Through"]
+__all__ = ["Exchanges", "Held", "Through"]
 
 #: Seconds between two looks at threads: nothing tells when a thread has done its work.
 _LOOK: Final = 0.005
@@ -45,6 +45,23 @@ _WAITS: Final = "the handler waits for the next message"
 
 _Task = asyncio.Task[Any]
 _Awaited = asyncio.Future[Any] | None
+
+
+class Held(Protocol):
+    """A conversation of which the wire lets some frames pass and holds the others.
+
+    Attributes:
+        has_come: whether they have passed.
+        delivered: how many messages of the client have passed.
+        withheld: how many messages of the handler wait in the wire, and will not go on.
+    """
+
+    @property
+    def has_come(self) -> bool: ...  # noqa: D102
+    @property
+    def delivered(self) -> int: ...  # noqa: D102
+    @property
+    def withheld(self) -> int: ...  # noqa: D102
 
 
 class Through(NamedTuple):
@@ -118,26 +135,31 @@ class Exchanges:
         self._arrived = self._worked = False
         self._given_up: WeakKeyDictionary[_Task, set[Place]] = WeakKeyDictionary()
 
-    async def through(self, sent: int, patience: float) -> Through:
+    async def through(self, sent: int, patience: float, held: Held | None = None) -> Through:
         """Wait until all is through that the client has sent.
 
         Args:
-            sent: how many messages the client has sent, or is about to send.
+            sent: how many messages the client has sent, or is about to send; 0, if the wire holds some of them.
             patience: the longest wait, in seconds.
+            held: what the wire holds of the conversation. Until it does, this waits without a limit; then all is
+                through that has passed.
 
         Returns:
             How it is known; or that it is unknown, when the patience is over.
         """
         not_yet, quiet = _NotYet("the handler had not started"), 0
-        deadline = asyncio.get_running_loop().time() + patience
         with self._timeline.changes() as changed, self._hooks(changed.set) as hook:
             self._arrived = self._worked = False
             self._remember()
+            while held is not None and not held.has_come:
+                changed.clear()
+                await changed.wait()
+            deadline = asyncio.get_running_loop().time() + patience
             try:
                 async with timeout(patience):
                     while True:
                         changed.clear()
-                        found = self._look(sent, deadline)
+                        found = self._look(sent if held is None else held.delivered, deadline, held)
                         if isinstance(found, Through):
                             if found.over or quiet == _TURNS:
                                 return found
@@ -173,13 +195,12 @@ class Exchanges:
             if found.polls is not None:
                 loop.call_later(found.polls, changed)
 
-        if call is not None:
-            call.listen(lambda: self._remember(read=True), changed)
+        stop = None if call is None else call.listen(lambda: self._remember(read=True), changed)
         try:
             yield hook
         finally:
-            if call is not None:
-                call.listen(None, None)
+            if stop is not None:
+                stop()
             for future in hooked:
                 future.remove_done_callback(done)
 
@@ -203,7 +224,7 @@ class Exchanges:
             timers_of(call),
         )
 
-    def _look(self, sent: int, deadline: float) -> Through | _NotYet:
+    def _look(self, sent: int, deadline: float, held: Held | None) -> Through | _NotYet:
         self._tally.update()
         call = self._find_call()
         if self._tally.over is not None:
@@ -217,7 +238,7 @@ class Exchanges:
         if not read and not self._arrived:
             self._arrived = True
             self._remember()
-        if self._tally.received < given:
+        if self._tally.received + (0 if held is None else held.withheld) < given:
             return _NotYet("what the handler had sent had not reached the client")
         return self._look_at_tasks(call, sent, deadline, read=read)
 

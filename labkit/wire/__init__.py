@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labkit.wire.breaking import Breaker, SomeLinks
+from labkit.wire.hold import Hold, Holds
 from labkit.wire.link import Link
 from labkit.wire.relay import Relay
 
-__all__ = ["Breaker", "Link", "Relay", "SomeLinks"]
+__all__ = ["Breaker", "Hold", "Holds", "Link", "Relay", "SomeLinks"]

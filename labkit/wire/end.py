@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from labkit.events import LinkEvent, Side, WireFin, WireFull, WireReset
+from labkit.events import LinkEvent, Side, WireFin, WireFull, WireHeld, WireReset
+from labkit.support.sockets import keep_from_children
 from labkit.wire.frames import RETIRED, Decoder
 from labkit.wire.gates import Gate
 
@@ -114,6 +115,7 @@ class End(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connected socket."""
         self.transport = cast(asyncio.Transport, transport)  # that of uvloop has the methods, and another base class
+        keep_from_children(transport)
         self.writable = True
         self.transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)  # asyncio sets TCP_NODELAY
         if self.side == "client":
@@ -176,6 +178,11 @@ class End(asyncio.BufferedProtocol):
     def record_loss(self, length: int, what: str | None = None) -> None:
         """Record what came from this end and was not passed on."""
         self.link.record_loss(self.side, length, what)
+
+    def record_held(self, length: int) -> None:
+        """Record what came from this end and waits."""
+        text = f"{length} bytes from the {self.side} held"
+        self.link.record(WireHeld(self.link.number, self.side, length, text=text))
 
     def record_fin(self) -> None:
         """Record the peer's FIN, when all bytes before it had their turn."""

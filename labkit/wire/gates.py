@@ -57,6 +57,9 @@ class Inlet(Protocol):
     def record_loss(self, length: int, what: str | None = None) -> None:
         """Record what came from this end and was not passed on."""
 
+    def record_held(self, length: int) -> None:
+        """Record what came from this end and waits."""
+
     def record_fin(self) -> None:
         """Record a FIN from this end, when all bytes before it had their turn."""
 

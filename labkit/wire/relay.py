@@ -16,10 +16,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from labkit.errors import BadValue
 from labkit.support.loop import check_loop
-from labkit.support.sockets import connect
+from labkit.support.sockets import connect, keep_from_children
 from labkit.timeline import Timeline
 from labkit.wire.breaking import Breaker
 from labkit.wire.end import End
+from labkit.wire.hold import Holds
 from labkit.wire.link import Link
 
 __all__ = ["Relay", "split_url"]
@@ -67,6 +68,7 @@ class Relay(Breaker):
         self._to_server = partial(connect, host=str(self._upstream.hostname), port=self._upstream.port or 0)
         self._listener: asyncio.Server | None = None
         self._on_request: Callable[[Link], bool] | None = None
+        self._holds: Holds | None = None
 
     @property
     def is_open(self) -> bool:
@@ -92,6 +94,7 @@ class Relay(Breaker):
         self._links_before = len(self.links)
         try:
             self._socket.bind(("127.0.0.1", 0))
+            keep_from_children(self._socket)
             # start_serving=False, so that a cancel finds a server to close. A socket that is closed without its
             # server stays registered in the loop, and the next socket with the same number would get no events.
             loop = asyncio.get_running_loop()
@@ -131,6 +134,8 @@ class Relay(Breaker):
             opaque=opaque,
             on_request=self._on_request,
         )
+        if self._holds is not None:
+            self._holds.add(link)
         self.links.append(link)
         return link.client
 
@@ -142,6 +147,18 @@ class Relay(Breaker):
     def take_requests(self, take: Callable[[Link], bool]) -> None:
         """Ask about the request of each later client; see ``Breaker.take_requests``."""
         self._on_request = take
+
+    def hold_after(self, frames: int) -> Holds:
+        """Let so many frames of each later link pass, of both directions together, and hold what comes after them.
+
+        Args:
+            frames: how many; the handshake does not count.
+
+        Returns:
+            The holds, which somebody has to release.
+        """
+        self._holds = Holds(frames)
+        return self._holds
 
 
 def split_url(url: str) -> SplitResult:
@@ -167,7 +184,9 @@ def split_url(url: str) -> SplitResult:
         or not parts.hostname
         or not port
     ):
-        raise BadValue(f"{url!r} is not the URL of a server; the wire takes one such as 'ws://127.0.0.1:4711/'.")
+        raise BadValue(
+            f"{url!r} is not the URL of a server; the wire takes one such as 'ws://127.0.0.1:4711/', with its port."
+        )
     if parts.fragment:
         raise BadValue(f"{url!r} has a fragment, which the URL of a WebSocket must not have.")
     return parts

@@ -238,6 +238,24 @@ async def test_a_handler_that_polls_the_state_has_noticed(fault: str) -> None:
     assert run.timeline.all(HandlerNotice)[0].how in {"state is CLOSING", "state is CLOSED"}
 
 
+async def test_a_handler_that_leaves_while_the_connection_closes_has_no_close_code_yet() -> None:
+    """Both Close frames have passed, and websockets tells the code when TCP is gone: then, it is 1000."""
+
+    async def sleeps_while_open(websocket: ServerConnection) -> None:
+        while websocket.state is State.OPEN:  # noqa: ASYNC110 - as people write it
+            await asyncio.sleep(0)
+
+    async def sleeps_until_closed(websocket: ServerConnection) -> None:
+        while websocket.state is not State.CLOSED:  # noqa: ASYNC110 - as people write it
+            await asyncio.sleep(0)
+
+    early = await labkit.play(sleeps_while_open, on="websockets", fault="close", messages=(), when=0.05)
+    assert early.verdict.close_code is None
+    assert "returned; no close code yet, since TCP was still open." in early.verdict.sentence
+    late = await labkit.play(sleeps_until_closed, on="websockets", fault="close", messages=(), when=0.05)
+    assert "returned; close code 1000." in late.verdict.sentence
+
+
 @pytest.mark.parametrize("fault", ["fin", "reset"])
 async def test_a_handler_that_polls_the_transport_has_noticed(fault: str) -> None:
     """`request.transport` is gone; this one does not expect that, and fails."""

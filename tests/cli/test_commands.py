@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import labkit
-from labkit.cli.commands import main
+from labkit.cli import main
 
 ECHO = """
 from helper import shout
@@ -140,6 +140,9 @@ def test_a_conversation_of_ones_own_and_what_the_client_asks_for(folder: Path) -
     [
         ("note: paid", "reset at the note 'paid': "),
         ("Await(2)", "reset at await 2: "),
+        ("await 2", "reset at await 2: "),
+        ("frame 1", "reset after frame 1: "),
+        ("labkit.Frame(0)", "reset before the first frame: "),
         ("0.1", "reset after 0.1 s: "),
         ("through", "reset: "),
     ],
@@ -211,6 +214,7 @@ def test_a_matrix_is_played(folder: Path) -> None:
         (["server_of_mine.py:echo", "--when", "later"], "when='later'; it takes 'through'"),
         (["server_of_mine.py:echo", "--when", "-1"], "when=-1.0; it takes a number of seconds"),
         (["server_of_mine.py:echo", "--when", "Await(0)"], "labkit.Await(0); it takes a whole number from 1"),
+        (["server_of_mine.py:echo", "--when", "frame -1"], "when='frame -1'; it takes 'through'"),
         (["server_of_mine.py:echo", "--path", "chat"], "path='chat'; it takes a path such as '/chat?room=1'"),
         (["server_of_mine.py:echo", "--header", "X"], "'X' is not a header, such as 'Authorization: Bearer abc'"),
         (["server_of_mine.py:echo", "--subprotocol", "a b"], "the subprotocol 'a b' is not a name without spaces"),
@@ -295,11 +299,13 @@ def test_check_passes_or_fails_by_its_exit_code(folder: Path, monkeypatch: pytes
     result = labkit_says("check", "goodbye", "broken_server.py:my_handler")
     assert result.exit_code == 0, result.output
     assert "3 of 3 rules kept" in result.output
+    assert "`labkit solution goodbye`; `labkit progress` shows what is left" in " ".join(result.output.split())
     (folder / "broken_server.py").write_text(source.replace("(0, 1000, 1001)", "(1000,)"))
     sys.modules.pop("broken_server")
     result = labkit_says("check", "goodbye", "broken_server.py:my_handler")
     assert result.exit_code == 1
     assert "✗ broken   bye" in result.output
+    assert "Stuck? `labkit hint goodbye`" in " ".join(result.output.split())
     assert f"1 of {len(labkit.EXERCISES)} exercises done" in labkit_says("exercises").output
 
 
@@ -326,9 +332,17 @@ def test_each_moment_is_played(folder: Path) -> None:
     """What each leads to; the same as JSON; and the picture."""
     result = labkit_says("moments", "server_of_mine.py:pays", "--on", "websockets", "--header", "X-Token: a")
     assert result.exit_code == 0, result.output
-    assert "reset at each await of pays on websockets: " in result.output
+    assert "reset at each moment of pays on websockets: " in result.output
     arguments = ("--on", "websockets", "--header", "X-Token: a", "--json", "--png", "strip.png")
     rows = json.loads(labkit_says("moments", "server_of_mine.py:pays", *arguments).output)
     assert rows[-1]["moment"] == "through"
     assert "paid" in rows[-1]["done"]
     assert (folder / "strip.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_faults_are_shown_side_by_side(folder: Path) -> None:
+    """Each row of the JSON tells which fault it is of."""
+    arguments = ("moments", "server_of_mine.py:pays", "--on", "websockets", "--header", "X-Token: a")
+    several = labkit_says(*arguments, "--fault", "reset", "--fault", "close", "--json")
+    rows = json.loads(several.stdout)
+    assert {(row["fault"], row["stack"]) for row in rows} == {("reset", "websockets"), ("close", "websockets")}

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ import pytest
 from click.testing import CliRunner
 from jupyter_client.blocking.client import BlockingKernelClient
 
-import labkit.cli.lab
-from labkit.cli.commands import main
+import labkit
+import labkit.cli.commands.lab
+from labkit.cli import course, main
 from labkit.support.clock import scaled
 
 NOTEBOOK = '{"cells":[],"metadata":{},"nbformat":4,"nbformat_minor":5}'
@@ -200,19 +202,60 @@ def test_beyond_the_last_port_there_is_none(clone: Path) -> None:
 def test_what_is_no_port_starts_nothing(clone: Path, monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     """One sentence, and exit code 2."""
     monkeypatch.chdir(clone)
+    before = psutil.Process().children()
     result = CliRunner().invoke(main, ["lab", "--port", port], prog_name="labkit")
     assert (result.exit_code, result.stdout) == (2, "")
     sentence = f"Error: Invalid value for '--port': {port} is not in the range 0<=x<=65535."
-    assert result.stderr.splitlines()[-1] == sentence
-    assert psutil.Process().children() == []
+    assert result.stderr == f"{sentence} (`labkit lab --help` says more)\n"
+    assert psutil.Process().children() == before
 
 
 def test_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without notebooks there is nothing to open, and the command says where to go."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(labkit.cli.lab, "__file__", str(tmp_path / "site-packages" / "labkit" / "cli" / "lab.py"))
+    monkeypatch.setattr(course, "_PACKAGE", tmp_path / "site-packages" / "labkit")
     result = CliRunner().invoke(main, ["lab"], prog_name="labkit")
     assert (result.exit_code, "run this in a clone" in result.stderr) == (2, True)
+    result = CliRunner().invoke(main, ["lab", "mine"], prog_name="labkit")
+    assert (result.exit_code, "this labkit came without the notebooks" in result.stderr) == (2, True)
+
+
+def test_a_copy_of_ones_own_is_never_overwritten(tmp_path: Path) -> None:
+    """The whole course comes; what a learner has changed stays, and is named; what is missing comes again."""
+    mine = tmp_path / "mine"
+    assert course.copy_course(mine) == []
+    names = {file.name for file in (mine / "notebooks").iterdir()}
+    assert names >= {"00-start-here.ipynb", "09-survive-everything.ipynb", "TEACHING.md", "recordings"}
+    assert (mine / "examples" / "server.py").is_file()
+    changed, missing = mine / course.FIRST, mine / "notebooks" / "TEACHING.md"
+    changed.write_text("mine")
+    missing.unlink()
+    assert course.copy_course(mine) == [changed]
+    assert (changed.read_text(), missing.is_file()) == ("mine", True)
+    (blocked := tmp_path / "blocked").write_text("a file")
+    with pytest.raises(labkit.LabError, match="the notebooks cannot be copied into"):
+        course.copy_course(blocked)
+
+
+@pytest.mark.soak
+def test_an_installed_lab_has_the_course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user has it from a wheel: no clone is near, and the command tells where the notebooks go."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    root, tools = Path(__file__).parents[2], [sys.executable, "-m", "uv"]
+    subprocess.run([*tools, "build", "--quiet", "--wheel", "--out-dir", tmp_path, root], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in names if "__pycache__" in name or "node_modules" in name] == []
+    subprocess.run([*tools, "venv", "--quiet", "--system-site-packages", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([*tools, "pip", "install", "--quiet", "--python", python, f"{wheel}[notebooks]"], check=True)
+    code = "import labkit, pathlib; from labkit.cli import course"
+    code += "; print(labkit.__file__, course.copy_course(pathlib.Path('mine')))"
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "venv") in done.stdout
+    assert (tmp_path / "mine" / course.FIRST).read_bytes() == (root / course.FIRST).read_bytes()
+    done = subprocess.run([python, "-m", "labkit", "lab"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "`labkit lab DIR` copies them" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +271,7 @@ def test_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, screen: bool) -> None:
     """A browser is opened where somebody could see it."""
     monkeypatch.setattr(sys, "platform", "linux")
-    assert labkit.cli.lab.has_screen(environment) is screen
+    assert labkit.cli.commands.lab.has_screen(environment) is screen
 
 
 def test_the_command_line_does_not_wait_for_jupyterlab() -> None:

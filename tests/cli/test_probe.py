@@ -53,11 +53,31 @@ def test_a_row_for_each_fault(command: str) -> None:
     assert (reset["Close"], reset["TCP"], reset["the other client"]) == ("cannot be seen", "cut", "still answered")
 
 
+def test_what_a_server_does_is_as_expected_or_not(command: str) -> None:
+    """What client and wire saw can be asked; what nobody saw is not as expected."""
+    options = ["--cookie", "user=ann", "--command", command, "--fault", "half-close", "--patience", "1", "--expect"]
+
+    def probed(*expected: str) -> tuple[int, str]:
+        more = [word for each in expected for word in ("--expect", each)][1:]
+        done = CliRunner().invoke(main, ["probe", "ws://127.0.0.1:{port}", *options, *more])
+        return done.exit_code, done.stderr
+
+    assert probed("others.answered=yes", "reaction.tcp=FIN|RST", "reaction.answered=True") == (0, "")
+    status, told = probed("reaction.tcp=RST", "cleanup=complete")
+    assert status == 1
+    assert told.splitlines() == [
+        "Not as expected: fault half-close: reaction.tcp is FIN, not RST",
+        "Not as expected: fault half-close: cleanup is unknown, not complete",
+    ]
+    assert probed("others.answers=yes")[0] == 2
+
+
 def test_a_table_for_a_reader(command: str) -> None:
-    """With its head."""
+    """With its head, and what was probed above it."""
     options = ["--cookie", "user=ann", "--command", command, "--fault", "close"]
     done = CliRunner().invoke(main, ["probe", "ws://127.0.0.1:{port}/", *options])
-    head, line, row = done.output.strip().splitlines()[:3]
+    caption, _, head, line, row = done.output.strip().splitlines()[:5]
+    assert caption == "1 fault against ws://127.0.0.1:{port}/"
     assert head.split("  ")[0] == "fault"
     assert set(line) == {"-", " "}
     assert row.startswith("close ")
@@ -70,6 +90,7 @@ def test_a_table_for_a_reader(command: str) -> None:
         (["server.py:echo"], "there is no file server.py"),
         (["json:dumps"], "is no server that listens; give its URL"),
         (["ws://127.0.0.1:80/", "--cookie", "user"], "'user' is not a cookie, such as 'session=abc'"),
+        (["ws://127.0.0.1:9/"], "the server cannot be reached"),
         (["ws://127.0.0.1:80/", "--fault", "shutdown"], "shutdown is done inside a server"),
     ],
 )

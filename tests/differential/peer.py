@@ -64,7 +64,7 @@ class Peer:
         bell: set whenever something new comes.
 
     Attributes:
-        answers: how many messages have come.
+        heard: the messages that have come.
         over: whether the server has sent a Close or FIN or RST, or this end has.
         moved: when something last passed, as ``time.monotonic()``.
     """
@@ -80,9 +80,14 @@ class Peer:
         self._delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.holds_close = False
-        self.answers = 0
+        self.heard: list[bytes] = []
         self.over = False
         self.moved = time.monotonic()
+
+    @property
+    def answers(self) -> int:
+        """How many messages have come."""
+        return len(self.heard)
 
     async def connect(self) -> None:
         """Connect, and do the opening handshake."""
@@ -195,7 +200,7 @@ class Peer:
 
     async def _answer(self, opcode: int, payload: bytes) -> None:
         if opcode in {TEXT, BINARY}:
-            self.answers += 1
+            self.heard.append(payload)
         elif opcode == PING:
             await self.send(frame(PONG, payload))
         elif opcode == CLOSE:

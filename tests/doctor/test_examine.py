@@ -142,6 +142,13 @@ def test_the_table_can_be_read_without_colour_and_by_a_screen_reader() -> None:
     assert "color" not in bundle["text/html"]
 
 
+def test_where_nothing_is_to_mend_there_is_no_column_for_it() -> None:
+    """An empty one would only make the others narrower."""
+    assert "To mend it" in SICK._repr_mimebundle_()["text/html"]
+    well = Examination(SICK.findings[:1])
+    assert "To mend it" not in well._repr_mimebundle_()["text/html"]
+
+
 def test_a_frontend_may_ask_for_less() -> None:
     """``include`` and ``exclude`` are honoured."""
     assert set(SICK._repr_mimebundle_()) == {"text/plain", "text/html"}

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from aiohttp import web
 
 import labkit
 from labkit.errors import UnknownName
-from labkit.exercises import Report
+from labkit.exercises import Report, checking
+from labkit.exercises.hints import IN_A_SHELL
 from labkit.support.clock import scaled
+from tests.left import Child, children, sockets
 
 NAME = "unclean-exit"
 EXERCISE = labkit.EXERCISES[NAME]
@@ -53,7 +54,9 @@ async def test_a_broken_rule_has_its_evidence() -> None:
     fault = report.run.timeline.select("wire", "fault")[0].at
     assert found[1] == f"{(fault - connect) * 1000:,.0f}"
     assert "(4 of 8 runs)" in result.where
-    assert 'labkit.hint("unclean-exit")' in str(report)
+    assert 'Stuck? labkit.hint("unclean-exit")' in str(report)
+    assert "Stuck? `labkit hint unclean-exit`" in report.text(1000, IN_A_SHELL)
+    assert max(map(len, report.text(40).splitlines())) <= 40
 
 
 async def test_a_notebook_shows_the_picture_of_the_first_failure() -> None:
@@ -240,6 +243,25 @@ async def test_a_loop_that_asks_for_ever_is_a_bug() -> None:
     assert "leave the loop when the exception comes" in report.bug
 
 
+async def test_a_step_that_never_gives_the_loop_back_is_a_bug() -> None:
+    """It is told with its line, after the first run that shows it, and no further run begins."""
+
+    async def my_handler(request: Any) -> Any:
+        ws = await connected(request)
+        async with labkit.resource("database"):
+            async for message in ws:
+                await ws.send_str(message.data)
+            while True:
+                pass
+
+    report = await labkit.check(NAME, my_handler)
+    line = my_handler.__code__.co_firstlineno + 5
+    assert re.match(
+        rf"your handler kept the loop for [\d,]+ ms, in line ({line}|{line + 1}), until the lab ended", report.bug or ""
+    )
+    assert len(report.runs) == 1
+
+
 async def test_a_flood_of_notes_is_a_bug() -> None:
     """As one of prints."""
 
@@ -325,6 +347,22 @@ async def test_more_time_is_no_help_for_what_a_handler_does_not_show() -> None:
     assert "Change the handler" in " ".join(str(report).split())
 
 
+async def test_a_handler_that_never_ends_is_not_played_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that held up each run by a little: that is no reason for seconds, nor for what follows from them."""
+    monkeypatch.setattr(checking, "was_held_up", lambda _: True)
+    started = 0
+
+    async def handler(websocket: Any) -> None:
+        nonlocal started
+        started += 1
+        await labkit.EXERCISES["busy"].starter(websocket)
+
+    report = await labkit.check("busy", handler, clock="autojump")
+    assert report.unknown == ("no-rest", "nothing-escapes")
+    assert report.broken == ("ends", "release")
+    assert started == len(report.runs)
+
+
 async def test_a_rule_is_unknown_where_its_fault_never_struck() -> None:
     """A handler that leaves early has not survived anything."""
     report = await labkit.check(NAME, next(iter(h for h, rule in EXERCISE.wrong.items() if rule == "echo")))
@@ -336,11 +374,10 @@ async def test_a_rule_is_unknown_where_its_fault_never_struck() -> None:
 @pytest.mark.parametrize("moment", [0.0, 0.02, 0.1, 0.5])
 async def test_an_interrupt_leaves_nothing(name: str, moment: float) -> None:
     """The stop button, in the middle of a check: no task, no socket, no process."""
-    process = psutil.Process()
 
-    def left() -> tuple[set[Any], int, int]:
+    def left() -> tuple[set[str], set[str], set[Child]]:
         tasks = {str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}}
-        return tasks, len(process.net_connections("inet")), len(process.children(recursive=True))
+        return tasks, sockets(), children()
 
     await labkit.check("recv", labkit.EXERCISES["recv"].solution)  # what is made once and kept is there
     before = left()

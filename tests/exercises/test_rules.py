@@ -147,6 +147,19 @@ async def test_a_database_that_was_closed_before_the_fault_proves_nothing() -> N
         assert not labkit.progress().done
 
 
+async def test_a_close_that_reports_a_failure_is_no_goodbye() -> None:
+    """The evidence names its code."""
+
+    async def my_handler(request: Any) -> Any:
+        ws = await connected(request)
+        await echo(ws)
+        labkit.note("bye" if ws.close_code in (0, 1000, 1001, 4000) else "lost")
+        return ws
+
+    report = await labkit.check("goodbye", my_handler)
+    assert evidence(report, "lost").startswith("the client closed with 4000 at ")
+
+
 async def test_a_closing_that_nobody_waits_for() -> None:
     """It outlives the handler, whether or not the lab sees its end."""
     closings = []

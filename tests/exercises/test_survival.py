@@ -10,11 +10,16 @@ from labkit.exercises import Exercise
 from labkit.exercises.staging import Burst
 from labkit.exercises.summary import Summary
 from labkit.exercises.survival import survival
+from labkit.faults import SecondCancel
 from labkit.faults.fault import registry
 from tests import handlers
 
 #: What this platform can stage.
 FAULTS = {name: fault for name, fault in labkit.FAULTS.items() if fault.impossible("labkit") is None}
+
+#: What the capstone has besides.
+MORE = {Burst(), SecondCancel(times=4)}
+
 CAPSTONES = [labkit.EXERCISES[name] for name in ("survive-aiohttp", "survive-websockets")]
 
 
@@ -30,9 +35,9 @@ def demanding(*demands: str) -> set[object]:
 @pytest.mark.parametrize("capstone", CAPSTONES, ids=lambda capstone: capstone.name)
 def test_no_fault_drops_out(capstone: Exercise) -> None:
     """One that is added is in the capstone by being there; it would have to say so, and why, to be left out."""
-    assert faults_of(capstone, "no-rest") == set(FAULTS) | {Burst()}
+    assert faults_of(capstone, "no-rest") == set(FAULTS) | MORE
     assert {fault for rule in capstone.rules[:-1] for fault in faults_of(capstone, rule.name)} == (
-        set(FAULTS) - demanding("nothing") | {Burst()}
+        set(FAULTS) - demanding("nothing") | MORE
     )
 
 
@@ -40,9 +45,9 @@ def test_each_rule_has_the_faults_that_demand_it() -> None:
     """What must end a handler is not what it must bear."""
     capstone = labkit.EXERCISES["survive-aiohttp"]
     for rule, faults in {
-        "ends": demanding("end", "end or raise") | {Burst()},
-        "release": demanding("end", "end or raise") | {Burst()},
-        "nothing-escapes": demanding("end") | {Burst()},
+        "ends": demanding("end", "end or raise") | MORE,
+        "release": demanding("end", "end or raise") | MORE,
+        "nothing-escapes": demanding("end") | MORE,
         "answers-late": demanding("answer"),
         "keeps": demanding("stay"),
         "in-doubt": demanding("end or stay"),
@@ -53,7 +58,7 @@ def test_each_rule_has_the_faults_that_demand_it() -> None:
 def test_a_stack_may_be_stricter_than_the_fault() -> None:
     """On websockets a frame without a mask ends the connection. A name that is no fault's is refused."""
     capstone = labkit.EXERCISES["survive-websockets"]
-    assert faults_of(capstone, "nothing-escapes") == demanding("end") | {"unmasked-frame", Burst()}
+    assert faults_of(capstone, "nothing-escapes") == demanding("end") | {"unmasked-frame"} | MORE
     assert faults_of(capstone, "in-doubt") == demanding("end or stay") - {"unmasked-frame"}
     with pytest.raises(UnknownName, match="no fault 'unmasked'"):
         survival(over=("unmasked",))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import re
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from aiohttp import web
 
 import labkit
 from labkit.errors import BadValue
-from labkit.events import CleanupClosing, CleanupOpen, ResourceEvent
+from labkit.events import CleanupClosing, CleanupOpen, HandlerLine, ResourceEvent
 
 
 class Pool:
@@ -270,3 +275,97 @@ def test_the_name_stays_public() -> None:
     import labkit.watch.host
 
     assert labkit.watch.__module__ == "labkit.experiment.attached"
+
+
+ORDERS = """
+import asyncio
+import labkit
+
+def total(order):
+    if order == "nothing":
+        return 0
+    return len(order)
+
+class Orders:
+    async def save(self, order):
+        await asyncio.sleep(0)
+        labkit.note("waits")
+        try:
+            await asyncio.sleep(30)
+        finally:
+            total(order)
+        return "saved"
+
+    def never_called(self):
+        return 1
+"""
+
+
+@pytest.fixture
+def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the program's own, in another file than the handler."""
+    (tmp_path / "lab_orders.py").write_text(ORDERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("lab_orders")
+    del sys.modules["lab_orders"]
+
+
+async def test_lines_in_other_files_are_watched_where_they_are_asked_for(orders: Any) -> None:
+    """Each function that ran stands below the handler, with its own numbers; the handler's own findings stay."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await orders.Orders().save(await ws.receive_str())
+        return ws
+
+    async def played() -> labkit.Run:
+        return await labkit.play(handler, on="aiohttp-cancel", fault="reset", when="note: waits", patience=1)
+
+    plain = await played()
+    with labkit.watch(lines=[orders.Orders, orders.total]):
+        watched = await played()
+    again = await played()
+    assert watched.verdict.lines_never_ran == plain.verdict.lines_never_ran
+    assert {line.function for run in (plain, again) for line in run.source().lines} == {""}
+    states = {(line.function, line.code.strip()): line.state for line in watched.source().lines if line.function}
+    save, total = "lab_orders.Orders.save", "lab_orders.total"
+    assert {function for function, _ in states} == {save, total}
+    assert states[save, "total(order)"] == "after"
+    assert states[save, 'return "saved"'] == "never"
+    assert states[total, "return 0"] == "never"
+    assert f"\n{save}\n" in str(watched.source())
+    assert save in watched.source()._repr_mimebundle_()["text/html"]
+    assert watched.timeline.all(HandlerLine)[-1].label == "line 8 of lab_orders.total: return len(order)"
+
+
+async def test_modules_and_objects_name_all_their_functions(orders: Any) -> None:
+    """A module names what it defines, not what it imports; what is watched twice is watched once."""
+
+    async def handler(websocket: Any) -> None:
+        orders.total("nothing")
+        orders.Orders().never_called()
+        await websocket.recv()
+
+    for lines in ([orders], [orders.Orders(), orders.total, orders]):
+        with labkit.watch(orders.Orders, open="never_called", close="save", lines=lines):
+            run = await labkit.play(handler, on="websockets", fault="reset")
+        told = [line.code.strip() for line in run.source().lines if line.function and line.state == "ran"]
+        assert sorted(told) == ['if order == "nothing":', "return 0", "return 1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("save", "lines='save' is not a list of functions, such as [orders.save]"),
+        (3, "lines=3 is not a list of functions"),
+        ([len], "lines: <built-in function len> has no function that is written in Python"),
+        ([asyncio.sleep], "has no function that is written in Python"),
+        (["save"], "lines: 'save' has no function"),
+        ([], "there is nothing to watch"),
+    ],
+)
+def test_what_has_no_lines_is_a_sentence(given: Any, sentence: str) -> None:
+    """It is told before anything is watched."""
+    with pytest.raises(BadValue, match=re.escape(sentence)):
+        labkit.watch(lines=given)

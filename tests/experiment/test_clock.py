@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import importlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -15,16 +17,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import psutil
 import pytest
 from aiohttp import web
 
 import labkit
-from labkit.errors import BadRecording, BadValue
+from labkit.errors import BadRecording, BadValue, LabError
 from labkit.events import HandlerBlocked, HandlerEnd, HandlerNotice, HandlerStart, LoopEnded, WireFault
+from labkit.experiment import clocks
 from labkit.support.autojump import AutojumpLoop
 from labkit.support.clock import scaled
 from tests import handlers
+from tests.left import sockets
 
 pytestmark = pytest.mark.skipif(AutojumpLoop.impossible is not None, reason=str(AutojumpLoop.impossible))
 
@@ -290,8 +293,7 @@ async def test_it_runs_beside_the_running_loop() -> None:
 @pytest.mark.parametrize("again", [None, 3])
 async def test_it_may_be_interrupted_at_any_moment(again: int | None) -> None:
     """Once or twice: no socket, task or thread of it stays."""
-    me = psutil.Process()
-    before = len(me.net_connections("inet")), len(asyncio.all_tasks()), threading.active_count()
+    before = sockets(), len(asyncio.all_tasks()), threading.active_count()
     for count in range(0, 60, 4):
         task = asyncio.ensure_future(play(handlers.websockets_echo, patience=0.5))
         for _ in range(count):
@@ -302,7 +304,7 @@ async def test_it_may_be_interrupted_at_any_moment(again: int | None) -> None:
             task.cancel()
         await asyncio.wait([task])
         await asyncio.sleep(0)
-        left = len(me.net_connections("inet")), len(asyncio.all_tasks()), threading.active_count()
+        left = sockets(), len(asyncio.all_tasks()), threading.active_count()
         assert left == before, f"interrupted after {count}"
 
 
@@ -345,6 +347,26 @@ async def test_what_a_handler_raises_comes_out_of_it() -> None:
 
     with pytest.raises(asyncio.CancelledError, match="KeyboardInterrupt in the handler"):
         await play(handler)
+
+
+async def test_a_handler_that_stops_its_loop_is_waited_for_no_longer() -> None:
+    """On the real clock, this ends the program; here, the loop is the lab's, and its thread ends with it."""
+
+    async def stops_the_loop(websocket: Any) -> None:
+        await websocket.recv()
+        asyncio.get_running_loop().stop()
+        await websocket.recv()
+
+    with pytest.raises(LabError, match=r"has ended before the experiment: RuntimeError: Event loop stopped"):
+        await play(stops_the_loop)
+
+
+async def test_nobody_waits_for_a_clock_whose_thread_is_gone() -> None:
+    """Whether it is gone before the experiment begins, or before the experiment's end has been told."""
+    thread = clocks._Thread(asyncio.get_running_loop())
+    await thread.stop()
+    with pytest.raises(LabError, match="the loop of the clock that jumps has ended before the experiment"):
+        await thread.run(functools.partial(asyncio.sleep, 0))
 
 
 def test_under_uvloop_one_sentence() -> None:
@@ -447,3 +469,50 @@ def test_notices_are_in_the_loops_time() -> None:
     assert fault is not None
     assert notice is not None
     assert notice.at - fault.at == pytest.approx(50, abs=scaled(5))
+
+
+def test_what_nagles_algorithm_holds_is_on_its_way() -> None:
+    """The second of two small pieces waits until the first is acknowledged, which takes 40 ms: the time flows."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            writer.write(b"one")
+            writer.write(b"two")
+        writer.close()
+
+    async def ask() -> None:
+        # Where no protocol is named, asyncio leaves the algorithm on.
+        server = await asyncio.start_server(answer, sock=socket.create_server(("127.0.0.1", 0)))
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with server, asyncio.timeout(1000):
+            for _ in range(10):
+                writer.write(b"hello")
+                assert await reader.readexactly(6) == b"onetwo"
+            writer.close()
+            await writer.wait_closed()
+
+    with asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        runner.run(ask())
+
+
+def test_what_comes_during_the_last_look_is_there_before_a_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on its way any more, since it has arrived."""
+    accepted: list[asyncio.StreamWriter] = []
+
+    def look(_: object) -> bool:
+        for each in accepted:
+            each.write(b"here")
+            each.close()
+        return False
+
+    async def wait() -> None:
+        server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with server, asyncio.timeout(1000):
+            assert await reader.readexactly(4) == b"here"
+            writer.close()
+            await writer.wait_closed()
+
+    monkeypatch.setattr("labkit.support.autojump._Selector._is_under_way", look)
+    with asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        runner.run(wait())

@@ -133,6 +133,41 @@ for on, handler in (("websockets", echo), ("aiohttp", answer)):
 """
 
 
+#: The same where nothing has been read yet of the library but its code.
+READS = """
+import asyncio, os, resource, labkit, websockets.asyncio.server
+from handlers import echo
+
+labkit.STACKS
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+async def main():
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        async with labkit.host(echo, on="websockets"):
+            print("it is there")
+    except labkit.LabError as error:
+        print("LabError:", error)
+    for each in taken:
+        os.close(each)
+
+asyncio.run(main())
+"""
+
+
+def test_a_library_whose_version_cannot_be_read_for_want_of_a_descriptor_is_the_same_sentence(tmp_path: Path) -> None:
+    """Python says of it that it is not installed."""
+    (tmp_path / "reads.py").write_text(READS, encoding="utf-8")
+    program = starved(256, "reads.py", cwd=tmp_path)
+    assert program.stdout.startswith("LabError: this process may have 64 files open: none is left for the server;")
+    assert (program.stdout.count("\n"), program.stderr) == (1, "")
+
+
 def test_a_server_without_a_descriptor_is_one_sentence(tmp_path: Path) -> None:
     """Asyncio gives a server without a socket, and says nothing."""
     (tmp_path / "hosts.py").write_text(HOSTS, encoding="utf-8")

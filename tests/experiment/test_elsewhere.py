@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import signal
 import subprocess
@@ -19,8 +20,9 @@ import pytest
 from websockets.asyncio.server import serve
 
 import labkit
-from labkit.errors import BadOption, BadValue, LabError
+from labkit.errors import BadOption, BadValue, LabError, NotReached
 from labkit.events import HandlerPrint, LoopExit, LoopShutdown, LoopTarget
+from labkit.experiment.probing import probe
 from labkit.support.clock import scaled
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
@@ -157,10 +159,57 @@ async def test_what_only_a_host_can_do_is_refused() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """Then the wire has nowhere to connect, and no server has answered."""
-    run = await labkit.play("ws://127.0.0.1:9/", fault="reset", patience=0.2)
-    assert "the server had answered nothing" in run.verdict.sentence
-    assert run.timeline.select("client", "refused")
+    """Then there is nothing to play, and it is told what to do."""
+    with pytest.raises(NotReached, match=r"^ws://127.0.0.1:9/: the server cannot be reached: .*; start it first, or "):
+        await labkit.play("ws://127.0.0.1:9/", fault="reset", patience=0.2)
+
+
+async def test_a_probe_tells_that_a_fault_has_ended_the_server() -> None:
+    """The rows before are kept."""
+
+    async def the_last(websocket: Any) -> None:
+        """Let nobody else connect, once both clients of the first row are there."""
+        if len(websocket.server.connections) == 2:
+            websocket.server.server.close()
+        await echo(websocket)
+
+    async with listening(the_last) as url:
+        reset, close = [each.row for each in await probe(url, ["reset", "close"], patience=0.3)]
+    assert (reset["answered"], reset["the other client"]) == ("yes", "still answered")
+    assert (close["fault"], close["Close"]) == ("close", "the server is gone")
+
+
+async def test_tls_that_does_not_begin_is_told() -> None:
+    """Nobody listens, or there is no TLS: each is told as what it is."""
+    with pytest.raises(NotReached, match=r"^wss://127.0.0.1:9/: the server cannot be reached: .*; start it first, or "):
+        await labkit.play("wss://127.0.0.1:9/")
+    async with listening() as url:
+        with pytest.raises(NotReached, match=r": TLS could not begin: .*; perhaps it is ws:// without TLS$"):
+            await labkit.play(url.replace("ws://", "wss://"), patience=1)
+
+
+def admitting(count: float) -> Any:
+    """The hook of a server that admits so many clients and refuses the others."""
+    numbers = itertools.count(1)
+    return lambda connection, _: None if next(numbers) <= count else connection.respond(403, "not you")
+
+
+async def test_a_server_that_refuses_the_client_is_told_so() -> None:
+    """With the status: a wrong path is no fault's work, and nobody has been dropped."""
+    async with listening(process_request=admitting(0)) as url:
+        run = await labkit.play(url, fault="reset", clients=2, patience=0.3)
+        with pytest.raises(NotReached, match="refused the client: HTTP 403; is this the path of its WebSocket"):
+            await probe(url, ["reset", "close"], patience=0.3)
+    assert "; the server refused the client: HTTP 403; it ended TCP with a FIN" in run.verdict.sentence
+    assert "Connection 2 was refused: HTTP 403." in run.verdict.sentence
+
+
+async def test_a_probe_tells_whom_the_server_refuses_later_on() -> None:
+    """First the other client of the second fault, and then everybody."""
+    async with listening(process_request=admitting(3)) as url:
+        rows = [each.row for each in await probe(url, ["reset", "close", "fin"], patience=0.3)]
+    assert [row["the other client"] for row in rows] == ["still answered", "refused: HTTP 403", "–"]
+    assert [row["Close"].partition(" after")[0] for row in rows] == ["cannot be seen", "1000", "refused: HTTP 403"]
 
 
 async def test_a_wire_takes_http() -> None:
@@ -225,6 +274,10 @@ asyncio.run(until_told())
         (
             {"program": "print('one'); raise SystemExit('no database')"},
             r"ended before it listened, with exit status 1: one \| no database$",
+        ),
+        (
+            {"program": "print('Error: no ws'); print('    at main', flush=True); raise SystemExit('}')"},
+            r"ended before it listened, with exit status 1: Error: no ws \| }$",
         ),
         (
             {"program": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"},

@@ -18,10 +18,7 @@ from labkit.errors import BadValue
 from labkit.support.clock import scaled
 from tests import handlers
 from tests.interrupted import MODES, interrupt_at_random
-
-
-def sockets() -> int:
-    return len(psutil.Process().net_connections("inet"))
+from tests.left import children, sockets
 
 
 async def interrupted(on: str, turns: int, again: int | None) -> bool:
@@ -52,7 +49,7 @@ async def test_a_run_may_be_interrupted_at_any_turn_of_the_loop(on: str, *, twic
         for _ in range(20):  # what has been closed takes a few turns to be gone
             await asyncio.sleep(0)
         if (left := (sockets(), len(asyncio.all_tasks()))) != before:
-            wrong[turns] = f"{left[0]} sockets and {left[1]} tasks, before {before}"
+            wrong[turns] = f"{left[0]} and {left[1]} tasks, before {before}"
         try:
             async with asyncio.timeout(scaled(10)):
                 await labkit.play(handlers.echo(on), on=on, fault="close")
@@ -89,8 +86,7 @@ RUNS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("on", ["aiohttp", "websockets"])
 async def test_whatever_the_run_has_begun_is_ended(on: str, run: dict[str, Any]) -> None:
     """Interrupted twice at each of its first events: no socket, task, thread or process of it stays."""
-    me = psutil.Process()
-    before = sockets(), len(asyncio.all_tasks()), threading.active_count(), len(me.children())
+    before = sockets(), len(asyncio.all_tasks()), threading.active_count(), children()
     for count in (1, 3, 8, 21):
         task = asyncio.ensure_future(labkit.play(handlers.echo(on), on=on, patience=0.2, **run))
         for _ in range(count):  # a turn of the loop, and time for a process or a thread to get on
@@ -105,7 +101,7 @@ async def test_whatever_the_run_has_begun_is_ended(on: str, run: dict[str, Any])
         async with asyncio.timeout(scaled(10)):
             while threading.active_count() > before[2]:  # noqa: ASYNC110 - a thread that ends tells nobody
                 await asyncio.sleep(0.001)
-        left = sockets(), len(asyncio.all_tasks()), threading.active_count(), len(me.children())
+        left = sockets(), len(asyncio.all_tasks()), threading.active_count(), children()
         assert left == before, f"interrupted after {count}"
 
 
@@ -126,8 +122,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing(mode: str, presses: int) -> None:
     """In a script, whatever runs its loop: no process, thread or socket, no redirected stream, no word of Python's."""
     left, written = interrupt_at_random(mode, 8, presses=presses, seed=presses)
     assert left == []
-    # What uvloop leaves undone at a second press, the collector closes and Python tells of.
-    assert written == [] or mode == "uvloop.run"
+    assert written == []
 
 
 @pytest.mark.soak

@@ -11,6 +11,7 @@ from aiohttp import web
 
 import labkit
 from labkit.errors import BadValue, LabError, UnknownName
+from labkit.experiment.between import moments_between
 
 
 async def order(request: web.Request) -> web.WebSocketResponse:
@@ -38,11 +39,12 @@ async def test_the_window_in_which_a_card_is_charged_and_nothing_is_written() ->
         ("await 1", "", "clean"),
         ("await 2", "", "clean"),
         ("await 3", "charged", "broken"),
+        ("frame 1", "charged, written", "clean"),
         ("await 4", "charged, written", "clean"),
         ("through", "charged, written", "clean"),
     ]
     first = order.__code__.co_firstlineno
-    assert [row["line"] - first for row in strip.rows()] == [4, 5, 7, 4, 4]
+    assert [row["line"] - first for row in strip.rows()] == [4, 5, 7, 4, 4, 4]
     worst = strip.outcomes[0]
     assert (worst.word, worst.moments, worst.notes) == ("broken", "await 3", ("charged",))
     default = await labkit.moments(order, on="aiohttp", fault="reset", holds=charged_is_written)
@@ -59,6 +61,94 @@ async def test_the_same_moment_gives_the_same_run() -> None:
     assert strip["through"].verdict.struck
     with pytest.raises(UnknownName, match="moment"):
         strip[99]
+
+
+async def test_the_window_in_which_an_order_is_written_and_its_client_never_hears_of_it() -> None:
+    """At no await: it is between the client's message and the answer, which the handler has sent."""
+
+    def client_knows(run: labkit.Run) -> bool:
+        written = [note for note in run.timeline.until_stop().select("handler", "note") if note.text == "written"]
+        return len(run.timeline.until_stop().select("client", "recv")) == len(written)
+
+    strip = await labkit.moments(order, on="aiohttp-cancel", fault="reset", holds=client_knows)
+    assert [row["moment"] for row in strip.rows() if row["outcome"] == "broken"] == ["frame 1"]
+    [worst, *_] = strip.outcomes
+    assert (worst.moments, worst.notes) == ("frame 1", ("charged", "written"))
+    assert f"labkit replay {worst.strikes[0].token}" in str(strip)
+    again = await labkit.replay(worst.strikes[0].token)
+    assert not client_knows(again)
+    assert again.verdict.sentence.startswith("reset after frame 1: ")
+    assert strip["frame 1"].verdict.lines_never_ran == again.verdict.lines_never_ran
+
+
+async def test_of_two_messages_at_once_each_has_its_moment() -> None:
+    """The second is on its way while the handler is busy with the first; no await knows the one without the other."""
+
+    async def talk(client: Any) -> None:
+        await client.send("one")
+        await client.send("two")
+        await client.recv()
+        await client.recv()
+
+    strip = await labkit.moments(order, on="aiohttp", fault="reset", talk=talk)
+    at = {row["moment"]: row["done"] for row in strip.rows()}
+    assert at["frame 1"] == "charged, written"
+    assert at["frame 2"] == "charged, written, charged, written"
+    assert strip.notices == ()
+
+
+async def test_a_fault_that_waits_for_a_moment_of_its_own_strikes_at_none_between_frames() -> None:
+    """Before it strikes, everything has passed."""
+    strip = await labkit.moments(order, fault=labkit.IdleTimeout(0.05))
+    assert [strike.frame for strike in strip.strikes] == [None] * len(strip)
+
+
+@pytest.mark.parametrize(
+    ("frames", "talks", "found"),
+    [
+        ("", False, []),
+        ("cs", False, [1]),
+        ("cscs", False, [1, 3]),
+        ("csss", False, [1]),  # of several answers none has arrived
+        ("cc", False, []),  # the second is sent when the handler waits for it
+        ("ccss", True, [1, 2]),
+        ("scs", False, [0, 2]),  # a greeting
+        ("ccc", True, [1, 2]),
+        ("sss", False, [0]),
+    ],
+)
+def test_only_what_no_await_finds_is_played_between_frames(frames: str, talks: bool, found: list[int]) -> None:
+    """A frame of the client's, or of the server's, each a message."""
+    sources = {"c": "client", "s": "server"}
+    assert moments_between([(sources[each], "TEXT", True) for each in frames], talks=talks) == found
+
+
+async def test_frames_that_differ_each_time_are_told() -> None:
+    """Nothing between them can be played again; the awaits can."""
+    calls = itertools.count()
+
+    async def fickle(websocket: Any) -> None:
+        async for message in websocket:
+            if next(calls) % 2:
+                await websocket.send(message)
+
+    strip = await labkit.moments(fickle, on="websockets", patience=0.2, messages=("1", "2", "3"))
+    assert "Frame 2 is not the same each time, so no moment between later ones is played." in strip.notices
+    assert [strike.frame for strike in strip.strikes] == [None] * len(strip)
+
+
+async def test_a_handler_that_is_never_done_makes_a_moment_between_frames_unknown() -> None:
+    """The strip says so, and why."""
+
+    async def ticks(websocket: Any) -> None:
+        await websocket.recv()
+        for _ in range(5):
+            await websocket.send("tick")
+            await asyncio.sleep(0.2)
+        await websocket.recv()
+
+    strip = await labkit.moments(ticks, on="websockets", patience=0.1, at_most=4)
+    assert any("At frame 1 it is unknown whether the handler had done all" in notice for notice in strip.notices)
 
 
 async def test_it_works_on_websockets_and_with_a_talk() -> None:
@@ -117,6 +207,20 @@ async def test_a_handler_that_differs_each_time_is_told() -> None:
     assert len(strip) > 5
 
 
+async def test_what_is_kept_for_all_clients_lives_on() -> None:
+    """A moment that does not come again for what an earlier play has left: the strip says what lives on."""
+    members = []
+
+    async def takes_one(websocket: Any) -> None:
+        if not members:
+            members.append(websocket)
+            async for message in websocket:
+                await websocket.send(message)
+
+    strip = await labkit.moments(takes_one, on="websockets", patience=0.2)
+    assert [notice for notice in strip.notices if notice.endswith("for all its clients lives on from play to play.")]
+
+
 async def test_thousands_of_awaits_are_sampled() -> None:
     """An even sample, with the first and the last; the strip says so."""
 
@@ -127,12 +231,25 @@ async def test_thousands_of_awaits_are_sampled() -> None:
             await websocket.send(message)
 
     strip = await labkit.moments(long, on="websockets", at_most=5)
-    numbers = [strike.number for strike in strip.strikes]
-    assert len(numbers) == 6
+    assert [strike.frame for strike in strip.strikes if strike.frame is not None] == [1]
+    numbers = [strike.number for strike in strip.strikes if strike.frame is None]
+    assert len(numbers) == 5
     assert numbers[0] == 1
     assert numbers[-1] == 0
     assert numbers[-2] > 2000
-    assert "this is an even sample of 5" in str(strip)
+    assert "this is an even sample of 4" in str(strip)
+
+
+async def test_thousands_of_moments_between_frames_are_sampled_too() -> None:
+    """A quarter of the moments at most."""
+
+    async def echo(websocket: Any) -> None:
+        async for message in websocket:
+            await websocket.send(message)
+
+    strip = await labkit.moments(echo, on="websockets", at_most=8, messages=("hi",) * 20)
+    assert [strike.frame for strike in strip.strikes if strike.frame is not None] == [1, 39]
+    assert "There are 20 moments between frames; this is an even sample of 2." in strip.notices
 
 
 async def test_an_interrupt_gives_what_is_done() -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 import labkit
 from labkit.errors import BadValue
-from labkit.experiment.token import make_token
+from labkit.events import WireFault
+from labkit.experiment.token import import_name, make_token
 from tests.experiment.test_moments import charged_is_written, order
+
+APP = Starlette()
 
 SHOP = """
 import asyncio
@@ -51,6 +56,27 @@ async def test_a_broken_moment_is_shown_again() -> None:
     assert [e.text for e in run.timeline.select("wire", "frame")] == [
         e.text for e in found.timeline.select("wire", "frame")
     ]
+
+
+def test_an_application_has_the_name_of_the_module_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the module of its class alone; others have imported it. One that a function has made has no name."""
+    (tmp_path / "makes_it").mkdir()
+    (tmp_path / "makes_it" / "web.py").write_text("class App: pass\napp = App()\n")
+    (tmp_path / "imports_it.py").write_text("from makes_it.web import app\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    app = import_module("imports_it").app
+    monkeypatch.setattr(sys.modules["__main__"], "app", app, raising=False)
+    assert import_name(app) == "makes_it.web:app"
+    for name in ("imports_it", "makes_it.web", "makes_it"):
+        del sys.modules[name]
+    assert import_name(APP) == f"{__name__}:APP"
+    token = make_token(Starlette(), "asgi", "reset")
+    with pytest.raises(
+        BadValue, match=r"does not carry target, .*; or in a terminal: labkit replay TOKEN FILE:HANDLER$"
+    ):
+        labkit.run(labkit.replay(token))
 
 
 async def test_what_a_token_cannot_carry_is_asked_for() -> None:
@@ -111,3 +137,11 @@ async def test_the_command_plays_it_from_the_handler_s_file(tmp_path: Path) -> N
     assert "charged" in again
     assert "written" not in again
     assert "reset at await 2: order on aiohttp-cancel" in mended
+
+
+@pytest.mark.parametrize("when", [labkit.Await(2), labkit.Frame(0), labkit.Frame(1), "note: charged", 0.5, "through"])
+async def test_a_token_carries_every_kind_of_moment(when: Any) -> None:
+    """And the run that it gives has the fault at that moment."""
+    played = await labkit.play(order, "aiohttp-cancel", "reset", when=when)
+    run = await labkit.replay(make_token(order, "aiohttp-cancel", "reset", when))
+    assert run.timeline.all(WireFault)[0].when == played.timeline.all(WireFault)[0].when

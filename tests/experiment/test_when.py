@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 import labkit
 from labkit.errors import BadValue
@@ -19,6 +20,7 @@ from labkit.events import (
     HandlerNote,
     HandlerStart,
     WireFault,
+    WireFrame,
     WireSpared,
 )
 from labkit.experiment.run import Run
@@ -133,6 +135,33 @@ async def test_the_fault_has_had_its_effect_when_the_handler_goes_on() -> None:
         run = await labkit.play(hurries, "websockets", "reset", when=labkit.Await(2))
         assert run.verdict.ending == "raised", number
     assert sent == []
+
+
+async def test_who_closes_the_connection_from_elsewhere_is_not_held() -> None:
+    """An application's `on_shutdown` says goodbye at once, while its handler is held in the middle of a job."""
+    sockets: list[Any] = []
+
+    async def handler(request: Any) -> Any:
+        ws, _, messages = await enter(request)
+        sockets.append(ws)
+        async for _ in messages:
+            labkit.note("the job begins")
+            await asyncio.sleep(0)
+            labkit.note("the job is done")
+        return ws
+
+    async def close_all(_: web.Application) -> None:
+        await sockets[0].close(code=1001)
+
+    def make_app() -> web.Application:
+        app = web.Application()
+        app.router.add_get("/", handler)
+        app.on_shutdown.append(close_all)
+        return app
+
+    run = await labkit.play(make_app, "aiohttp", "shutdown", when="note: the job begins", shutdown_timeout=0.05)
+    story = [event for event in run.timeline.since_fault() if isinstance(event, HandlerNote | WireFrame)]
+    assert (story[0].text, story[-1].text) == ("Close 1001", "the job is done")
 
 
 async def test_a_cancel_reaches_a_handler_that_is_held() -> None:

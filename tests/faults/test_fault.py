@@ -232,5 +232,5 @@ def test_a_fault_in_a_cell_is_answered_with_what_it_is() -> None:
     shown, _ = DisplayFormatter().format(labkit.FAULTS["reset"])
     assert shown["text/plain"].startswith("reset, of the family transport\n\nThe TCP connection is reset.")
     assert "On the wire: RST." in shown["text/plain"]
-    assert labkit.Close(code=4000).about.startswith("close(code=4000), of the family closing")
+    assert labkit.Close(code=4000).text().startswith("close(code=4000), of the family closing")
     assert repr(labkit.FAULTS["reset"]) == "Reset()"

@@ -8,18 +8,20 @@ import logging
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from aiohttp import web
 
 import labkit
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
-from labkit.matrices import playing
+from labkit.events import HandlerNote
+from labkit.experiment import many
+from labkit.matrices.plan import plan
 from labkit.support.descriptors import descriptors_for, room_for
 from tests import handlers
+from tests.left import sockets
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +65,7 @@ async def test_all_stacks_and_all_faults_unless_named() -> None:
     assert [cell.stack for cell in table.cells] == list(handlers.STACKS)
     assert {cell.outcome for cell in table.cells} == {"clean"}
     assert [run.handler for run in table.runs if run] == ["aiohttp_echo", "aiohttp_echo", "websockets_echo"]
-    jobs = playing.plan([handlers.listen], "aiohttp", None, {})
+    jobs = plan([handlers.listen], "aiohttp", None, {})
     assert [job.cell.fault for job in jobs] == list(labkit.FAULTS)
 
 
@@ -119,6 +121,7 @@ async def test_rows_are_flat() -> None:
     assert "ConnectionClosedError" in str(row["exception"])
     assert "connection handler failed" in str(row["complaints"])
     assert (other["exception"], other["close_code"], other["leaked"]) == ("", 1000, "")
+    assert (other["swallowed"], other["clock"]) == ("", "real")
     json.dumps(table.rows())
 
 
@@ -157,7 +160,7 @@ async def test_a_table_shows_itself() -> None:
         ({"messages": "hello"}, BadValue, "messages='hello'; it takes a sequence"),
         ({"patience": 0}, BadValue, "patience=0"),
         ({"client": "chrome"}, UnknownName, "no client 'chrome'"),
-        ({"executor": "pool"}, BadValue, "executor='pool'; it takes a concurrent.futures.ProcessPoolExecutor"),
+        ({"executor": "pool"}, BadValue, "executor='pool'; it takes a concurrent.futures.Executor"),
     ],
 )
 def test_bad_input_gets_one_sentence_before_anything_runs(
@@ -180,14 +183,8 @@ def test_two_handlers_of_one_name_need_a_mapping() -> None:
     twin, other = make(), make()
     with pytest.raises(BadHandler, match="two handlers of the name 'twin'; give a mapping"):
         labkit.matrix([twin, other]).send(None)
-    assert len(playing.plan([twin, twin], "websockets", "fin", {})) == 1
-    assert len(playing.plan({"a": twin, "b": other}, "websockets", "fin", {})) == 2
-
-
-def test_threads_are_no_place_for_a_cell() -> None:
-    """They would share what an experiment has to itself."""
-    with ThreadPoolExecutor() as executor, pytest.raises(BadValue, match=r"it takes a concurrent\.futures\.Process"):
-        labkit.matrix([echo], on="websockets", executor=executor).send(None)
+    assert len(plan([twin, twin], "websockets", "fin", {})) == 1
+    assert len(plan({"a": twin, "b": other}, "websockets", "fin", {})) == 2
 
 
 # --- cells that go wrong, side by side -------------------------------------------------------------------------------
@@ -201,7 +198,7 @@ async def test_a_cell_that_breaks_is_unknown_and_the_others_go_on(monkeypatch: p
             raise RuntimeError("no more sockets")
         return await labkit.play(handler, on, fault, **options)
 
-    monkeypatch.setattr(playing, "play", breaks)
+    monkeypatch.setattr(many, "play", breaks)
     table = await labkit.matrix([echo], on="websockets", faults=["close", "fin", "reset"])
     assert [cell.outcome for cell in table.cells] == ["clean", "unknown", "raised"]
     assert [cell.reason for cell in table.cells] == [None, "RuntimeError: no more sockets", None]
@@ -264,8 +261,8 @@ async def test_no_more_at_once_than_there_is_room_for(monkeypatch: pytest.Monkey
         running -= 1
         return run
 
-    monkeypatch.setattr(playing, "play", counting)
-    monkeypatch.setattr(playing, "room_for", lambda each, most: 2)
+    monkeypatch.setattr(many, "play", counting)
+    monkeypatch.setattr(many, "room_for", lambda each, most: 2)
     await labkit.matrix([echo, quiet], on="websockets", faults=["close", "fin", "reset"])
     assert most == 2
 
@@ -279,10 +276,6 @@ def test_the_room_is_what_the_system_gives(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # --- interrupts ------------------------------------------------------------------------------------------------------
-
-
-def sockets() -> int:
-    return len(psutil.Process().net_connections("inet"))
 
 
 @pytest.mark.parametrize("cancels", [1, 2, 5])
@@ -300,8 +293,8 @@ async def test_an_interrupt_gives_what_is_done(cancels: int, monkeypatch: pytest
         finished.set()
         return run
 
-    monkeypatch.setattr(playing, "play", tells)
-    monkeypatch.setattr(playing, "room_for", lambda each, most: 2)
+    monkeypatch.setattr(many, "play", tells)
+    monkeypatch.setattr(many, "room_for", lambda each, most: 2)
 
     async def cell_of_a_notebook() -> tuple[labkit.Matrix, int]:
         table = await labkit.matrix([echo, hangs, quiet], on="websockets", faults="close", patience=1000)
@@ -359,10 +352,10 @@ def test_ctrl_c_in_a_script_goes_on_behind_the_matrix() -> None:
 # --- other processes -------------------------------------------------------------------------------------------------
 
 POOL = """
-import asyncio, multiprocessing, os
+import asyncio, multiprocessing, os, sys
 from concurrent.futures import ProcessPoolExecutor
 import labkit
-from labkit.matrices import playing
+from labkit.experiment import many
 from tests import handlers
 
 async def local(websocket): ...
@@ -372,12 +365,12 @@ async def main(pool):
                                 executor=pool, patience=1000)
     for cell, run in zip(table.cells, table.runs, strict=True):
         print(cell.handler, cell.fault, cell.outcome, run.verdict == cell.verdict, len(run.timeline) > 5)
-    for broken in [lambda websocket: None, 3]:
+    for broken in [sys.stdin, 3]:
         try:
             await labkit.matrix([handlers.listen], on="websockets", faults="fin", executor=pool, open_timeout=broken)
         except labkit.LabError as error:
             print(error)
-    playing._BATCH = 1
+    many._BATCH = 1
     task = asyncio.create_task(labkit.matrix([handlers.hangs], on="websockets", executor=pool, patience=0.5))
     while not os.path.exists("started"):
         await asyncio.sleep(0.01)
@@ -387,7 +380,7 @@ async def main(pool):
     print([cell.outcome for cell in (await labkit.matrix([handlers.listen], on="websockets", faults="close",
                                                          executor=pool)).cells])
     table = await labkit.matrix([handlers.dies], on="websockets", faults=["fin"], executor=pool)
-    print(table.cells[0].reason.partition(":")[0].rpartition(".")[2])
+    print(table.cells[0].reason)
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -432,20 +425,7 @@ def test_cells_may_be_played_in_other_processes(tmp_path: Path) -> None:
         "release_all reset raised True True",
     ]
     assert "the options cannot be sent to another process" in rest[0]
-    assert rest[1:] == ["{'interrupted'} False", "True", "['clean']", "BrokenProcessPool"]
-
-
-def test_a_handler_that_only_this_process_knows_is_refused() -> None:
-    """A function inside a function cannot be imported elsewhere."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    async def inner(websocket: Any) -> None: ...
-
-    with (
-        ProcessPoolExecutor(1) as pool,
-        pytest.raises(BadHandler, match="another process cannot import the handler 'i"),
-    ):
-        labkit.matrix([inner], on="websockets", executor=pool).send(None)
+    assert rest[1:] == ["{'interrupted'} False", "True", "['clean']", "its worker died each time while it was played"]
 
 
 async def test_each_cell_may_have_several_clients() -> None:
@@ -471,3 +451,28 @@ async def test_each_cell_may_have_several_clients() -> None:
         assert len(told[clients].connections) == clients
     assert (told[1].outcome, told[2].outcome) == ("clean", "unserved")
     assert "Connection 2 was no longer answered, and its handler returned." in told[2].verdict.sentence
+
+
+async def test_a_cell_may_tell_the_worst_of_every_moment() -> None:
+    """At the end of the conversation the order is written; at one moment before, the card is charged and it is not."""
+
+    async def order(request: Any) -> Any:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for _ in ws:
+            async with labkit.resource("charge"):
+                await asyncio.sleep(0)
+                labkit.note("charged")
+                await ws.send_str("charged")
+            labkit.note("written")
+        return ws
+
+    faults = ["second-cancel", "handshake-cut"]
+    once = await labkit.matrix([order], "aiohttp-cancel", faults)
+    every = await labkit.matrix([order], "aiohttp-cancel", faults, when="every")
+    assert [cell.outcome for cell in once.cells] == ["clean", "unstarted"]
+    assert [cell.outcome for cell in every.cells] == ["cut", "unstarted"]
+    assert "second-cancel at await" in every["order", "aiohttp-cancel", "second-cancel"].verdict.sentence
+    assert "written" not in [
+        note.text for note in every[order, "aiohttp-cancel", "second-cancel"].timeline.all(HandlerNote)
+    ]

@@ -6,12 +6,14 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import pytest
 
 import labkit
+
+if TYPE_CHECKING:  # importing it takes seconds, in each process that collects the tests
+    import nbformat
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -21,6 +23,8 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 #: Lines that a code cell may have: one idea a cell.
 LONGEST = 12
+#: Characters that JupyterLab shows of a line of code, in a window of 1280 pixels; behind them, the cell scrolls.
+WIDEST = 100
 #: What every notebook says, in this order. Each is searched for in the markdown.
 FRAME = (
     r"^# ",
@@ -36,6 +40,8 @@ COLOURS = r"\b(red|green|blue|orange|vermilion|yellow|purple|grey)\b"
 
 
 def read(path: Path) -> nbformat.NotebookNode:
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
@@ -60,6 +66,8 @@ def test_the_sequence_is_whole() -> None:
 @each_notebook
 def test_it_is_stored_without_outputs(path: Path) -> None:
     """The repository holds what a person wrote; nbstripout removes the rest."""
+    import nbformat
+
     stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
     for cell in stored["cells"]:
         assert not cell.get("outputs")
@@ -138,6 +146,14 @@ def test_its_cells_are_short(path: Path) -> None:
     for cell in code_cells(path):
         if "exercise" not in cell.metadata.get("tags", []):
             assert len(cell.source.splitlines()) <= LONGEST, cell.source
+
+
+@each_notebook
+def test_its_code_fits_into_the_page(path: Path) -> None:
+    """No line of code has to be scrolled sideways to be read; ruff folds them, by ``notebooks/.ruff.toml``."""
+    for cell in code_cells(path):
+        for line in cell.source.splitlines():
+            assert len(line) <= WIDEST, line
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

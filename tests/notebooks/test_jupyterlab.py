@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,12 @@ FLAGS = [
 ]
 TOKEN = "only-for-this-test"
 
+#: Whether JupyterLab is dark: for those who look at the pictures, which have another name then.
+DARK = bool(os.environ.get("LABKIT_DARK"))
+
+#: The height of a page of a notebook's pictures; and of a window in which JupyterLab draws every cell.
+PAGE, TALL = 1600, 16_000
+
 #: Always this one; the others are there for their screenshots above all.
 CHOSEN = ("00",)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -58,10 +65,12 @@ print("listening:", sum(c.status == "LISTEN" for c in psutil.Process().net_conne
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory, browser_program: str) -> Iterator[str]:
     """JupyterLab over a copy of the notebooks, with no settings but these; gives its address."""
     home = tmp_path_factory.mktemp("jupyterlab")
-    shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    for folder in ("notebooks", "examples"):  # notebook 02 runs two of the examples
+        shutil.copytree(ROOT / folder, home / folder)
     settings = {
         # All cells in the page, also those out of sight, so that a test can look at them.
         "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/themes": {"theme": "JupyterLab Dark" if DARK else "JupyterLab Light"},
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     }
     for name, values in settings.items():
@@ -133,6 +142,7 @@ async def page(server: str, browser_program: str, profile: Path) -> AsyncIterato
         try:
             page = await browser.new_page()
             page.set_default_timeout(scaled(30) * 1000)
+            expect.set_options(timeout=scaled(30) * 1000)
             yield page
         finally:
             await browser.close()
@@ -192,11 +202,22 @@ class Notebook:
         await self.panel.get_by_role("button", name="Interrupt the kernel").click()
 
     async def photograph(self, name: str) -> None:
-        """Save a picture of the whole notebook."""
-        height = await self.panel.locator(".jp-WindowedPanel-outer").evaluate("panel => panel.scrollHeight")
-        await self.page.set_viewport_size({"width": 1280, "height": min(height + 120, 16000)})
+        """Save pictures of the whole notebook, page by page; a single one of that height comes out blank."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        await self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        outer = self.panel.locator(".jp-WindowedPanel-outer")
+        await self.page.set_viewport_size({"width": 1280, "height": PAGE + 120})
+        await outer.evaluate("panel => panel.scrollTo(0, 0)")
+        for number in itertools.count(1):
+            # Two frames, so that what has come into view is drawn.
+            await self.page.evaluate(
+                "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
+            await self.page.screenshot(path=SCREENSHOTS / f"{name}-{number:02}.png")
+            at = await outer.evaluate("panel => panel.scrollTop")
+            await outer.evaluate("(panel, height) => panel.scrollBy(0, height)", PAGE - 100)
+            if await outer.evaluate("panel => panel.scrollTop") == at:
+                break
+        await self.page.set_viewport_size({"width": 1280, "height": TALL})
 
 
 def chosen(path: Path) -> object:
@@ -209,7 +230,7 @@ async def test_a_notebook_in_jupyterlab(server: str, page: Page, path: Path) -> 
     notebook = Notebook(page, path.name)
     await notebook.open(server)
     await notebook.run_all()
-    await notebook.photograph(path.stem)
+    await notebook.photograph(f"{path.stem}-dark" if DARK else path.stem)
 
     pictures = notebook.code.locator(".jp-OutputArea-output img")
     assert await pictures.count() > 0

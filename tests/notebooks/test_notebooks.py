@@ -7,12 +7,14 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from labkit.support.clock import scaled
+
+if TYPE_CHECKING:  # importing it takes seconds, in each process that collects the tests
+    import nbformat
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -72,6 +74,8 @@ assert not (_pyplot and _pyplot.get_fignums()), "left behind: open pyplot figure
 
 
 def read(path: Path) -> nbformat.NotebookNode:
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
@@ -81,11 +85,15 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def copy(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The same cell as a new one, so that each execution has outputs of its own."""
+    import nbformat
+
     return nbformat.v4.new_code_cell(cell.source, metadata=dict(cell.metadata))
 
 
 def with_checks(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """The cells that run; behind each cell with claims, what must hold for them (see CONTRIBUTING)."""
+    import nbformat
+
     cells = []
     for cell in notebook.cells:
         claimed = cell.metadata.get("labkit", {})
@@ -108,6 +116,9 @@ async def execute(cells: list[nbformat.NotebookNode], folder: Path) -> list[nbfo
     Returns:
         The cells, up to the first that failed.
     """
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = NotebookClient(
         notebook, kernel_name="python3", timeout=scaled(60), resources={"metadata": {"path": str(folder)}}
@@ -144,6 +155,8 @@ def _fonts_are_known() -> None:
 
 async def run(path: Path, *passes: list[nbformat.NotebookNode], capsys: pytest.CaptureFixture[str]) -> None:
     """Run cells in one kernel, one pass after the other: no error, no stderr, and nothing is left behind."""
+    import nbformat
+
     before = nbformat.v4.new_code_cell(REMEMBER)
     after = nbformat.v4.new_code_cell(COMPARE.format(patience=scaled(2)))
     done = await execute([before, *(cell for each in passes for cell in each), after], path.parent)

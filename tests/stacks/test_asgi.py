@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from labkit.errors import BadHandler, BadOption, NotInstalled
 from labkit.events import ClientRecv, HandlerClose, HandlerEnd, HandlerNotice, HandlerPrint, LibraryEvent
 from labkit.stacks import find_stack
 from tests import handlers
+from tests.versions import older
 
 #: A stack of each server.
 SERVERS = ("asgi", "asgi-hypercorn")
@@ -114,6 +116,22 @@ def make_app() -> Any:
     app.include_router(router)
     app.mount("/inner", Starlette(routes=[WebSocketRoute("/shout", Shout), Mount("/bare", bare)]))
     return Stamp(app)
+
+
+async def test_the_lines_of_a_class_are_watched() -> None:
+    """Those of its methods, which are called one after the other."""
+    run = await labkit.play(Shout, on="asgi", fault="reset")
+    assert run.verdict.lines_never_ran == ()
+    shown = str(run.source())
+    assert all(line in shown for line in ("await websocket.send_text(data)", 'labkit.note(f"told {close_code}")'))
+    assert "not at hand" not in shown
+
+
+async def test_what_an_endpoint_is_told_depends_on_its_server() -> None:
+    """As the README says; the codes were seen on plain servers too."""
+    pairs = [("asgi", "close"), ("asgi-hypercorn", "close"), ("asgi", "reset"), ("asgi-hypercorn", "reset")]
+    runs = await side_by_side(*(labkit.play(handlers.asgi_echo, on=on, fault=fault) for on, fault in pairs))
+    assert [run.verdict.close_code for run in runs] == [1000, 1006, 1005, 1006]
 
 
 async def test_every_kind_of_target_tells_its_endpoint() -> None:
@@ -289,6 +307,35 @@ async def test_a_state_that_is_asked_for_tells_nothing() -> None:
     assert run.verdict.noticed != "yes"
 
 
+async def test_how_long_silence_is_not_told() -> None:
+    """The server's own pings tell; hypercorn sends none unless it is asked to."""
+    told = {}
+    for on in ("asgi", "asgi-websockets", "asgi-hypercorn"):
+        run = await labkit.play(handlers.asgi_echo, on=on, fault="blackhole", clock="autojump", patience=300)
+        told[on] = run.verdict.noticed_after and round(run.verdict.noticed_after)
+    assert told == {"asgi": 40, "asgi-websockets": 50, "asgi-hypercorn": None}
+
+
+async def test_a_send_to_nobody() -> None:
+    """Raises on uvicorn, once it knows; on hypercorn, and on uvicorn before 0.53, the endpoint is not told."""
+
+    async def sends(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        labkit.note("gone")
+        await asyncio.sleep(0)  # goes on when the client is gone
+        try:
+            await websocket.send_text("lost")
+        except WebSocketDisconnect:
+            labkit.note("told")
+
+    for on in ("asgi", "asgi-hypercorn"):
+        run = await labkit.play(sends, on=on, fault="reset", when="note: gone")
+        raises = on == "asgi" and not older("uvicorn", "0.53")
+        assert notes(run) == (["gone", "told"] if raises else ["gone"]), run
+        assert "lost" not in str([event.text for event in run.timeline.select("client", "recv")])
+
+
 async def test_the_shutdown_is_uvicorns() -> None:
     """It sends 1012, tells the endpoint, waits for it, and then ends the lifespan."""
     run = await labkit.play(make_app, on="asgi", path="/rooms/red?token=t", fault="shutdown")
@@ -386,6 +433,51 @@ async def test_every_option_that_is_listed_is_taken(on: str) -> None:
         defaults = {"websocket_ping_interval": None, "graceful_timeout": Config.graceful_timeout}
     async with labkit.host(handlers.asgi_echo, on=on, **defaults) as server:
         assert server.stack is labkit.STACKS[on]
+
+
+#: Plays an application of no framework, first thing in a process, and prints what is imported once its server starts.
+STARTS = """
+import asyncio, sys
+import labkit
+from labkit.stacks import find_stack
+
+async def app(scope, receive, send):
+    await receive()
+
+async def start(on):
+    stack = find_stack(on)
+    await stack.load(app, "/")
+    before = set(sys.modules)
+    async with labkit.host(app, on=on):
+        print(*(name for name in sys.modules.keys() - before if name.startswith(stack.distribution)))
+
+asyncio.run(start(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("on", [*SERVERS, "asgi-websockets", "asgi-wsproto"])
+def test_what_a_server_imports_is_no_block_of_the_handlers(on: str) -> None:
+    """It is imported before the handler's loop is watched: that takes longer than a block has to."""
+    command = [sys.executable, "-c", STARTS, on]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == []
+
+
+@pytest.mark.parametrize("on", [*SERVERS, "asgi-websockets", "asgi-wsproto"])
+async def test_it_speaks_tls_on_either_clock(on: str, certificate: tuple[str, str]) -> None:
+    """With the server's own options; what an endpoint is told is the same as without, and so it is on both clocks."""
+    names = ("certfile", "keyfile") if on == "asgi-hypercorn" else ("ssl_certfile", "ssl_keyfile")
+    encrypted = dict(zip(names, certificate, strict=True))
+    for fault in ("close", "fin"):
+        plain, *runs = await side_by_side(
+            labkit.play(handlers.asgi_echo, on=on, fault=fault),
+            labkit.play(handlers.asgi_echo, on=on, fault=fault, **encrypted),
+            labkit.play(handlers.asgi_echo, on=on, fault=fault, clock="autojump", **encrypted),
+        )
+        for run in runs:
+            assert notices(run) == notices(plain)
+            assert run.verdict.ending == "returned", run
+            assert run.timeline.select("wire", "opaque")
+        assert "nothing was jumped" in runs[1].clock_words
 
 
 @pytest.mark.parametrize("on", SERVERS)

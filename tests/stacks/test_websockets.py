@@ -147,6 +147,6 @@ async def test_a_connection_class_of_the_users_own(given: tuple[int, ...], code:
     assert run.verdict.ending == "returned", run
     closes = run.timeline.all(HandlerClose)
     assert [event.code for event in closes] == [code]
-    assert [event.text for event in run.timeline.all(HandlerSend)] == ["'hello'"]
+    assert [event.text for event in run.timeline.all(HandlerSend)] == ["'hello'", "a message, as dict"]
     assert [event.text for event in run.timeline.all(ClientRecv)] == ["'hello'", "'{\"bye\": true}'"]
     assert run.verdict.close_code == code

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 
 import labkit
 from labkit.support.clock import scaled
-from labkit.support.interrupts import cancel_on_interrupt
+from labkit.support.interrupts import Interrupts, cancel_on_interrupt
 from labkit.support.loop import finish
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -96,6 +98,30 @@ def press_main():
 async def main():
     await labkit.play(never_awaits, on="websockets", fault="reset", patience=60)
 """
+
+
+@pytest.mark.parametrize("line", sorted({line for *_, line in Interrupts.__call__.__code__.co_lines() if line}))
+def test_the_second_press_may_come_while_the_first_is_taken(line: int) -> None:
+    """Between any two lines of that: it breaks off nothing, since the first one was just now."""
+    taken = Interrupts(signal.default_int_handler)
+
+    def press_again(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is Interrupts.__call__.__code__ and event == "line" and frame.f_lineno == line:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return press_again
+
+    traced = sys.gettrace()
+    with taken.installed():
+        sys.settrace(press_again)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pytest.fail("it broke off what happened to run")
+        finally:
+            sys.settrace(traced)
+    assert taken.count in {1, 2}  # some lines are for those who press for long
+    assert 0 <= time.monotonic() - taken._first < scaled(60)
 
 
 def script(text: str, runner: str) -> list[str]:

@@ -80,3 +80,33 @@ def test_an_empty_cell_and_an_empty_caption() -> None:
     """An empty cell takes its place, and a table without a caption begins with its head."""
     assert str(table(("a", "b"), ("", "y"))).splitlines() == ["a  b", "-  -", "   y"]
     assert str(table(("a", ""), ("", ""), ("x", ""))).splitlines() == ["a", "-  ", "", "x"]
+
+
+def test_a_narrow_table_breaks_the_widest_column() -> None:
+    """Between words, so that each line fits."""
+    rows = table(("name", "says"), ("one", "a text of some words"), ("two", ""), caption="What the table says.")
+    assert rows.text(16).splitlines() == [
+        "What the table",
+        "says.",
+        "",
+        "name  says",
+        "----  ----------",
+        "one   a text of",
+        "      some words",
+        "two",
+    ]
+
+
+def test_a_table_that_does_not_fit_is_a_list() -> None:
+    """Each row, with the names of its columns: no word is broken, and none is lost."""
+    rows = table(("exercise", "done", "to do"), ("unclean-exit", "-", "give it back"), ("recv", "✓ today", "both ends"))
+    assert rows.text(20).splitlines() == [
+        "unclean-exit",
+        "  done: -",
+        "  to do: give it",
+        "    back",
+        "",
+        "recv",
+        "  done: ✓ today",
+        "  to do: both ends",
+    ]

@@ -62,11 +62,34 @@ def test_the_labs_own_end_is_set_apart() -> None:
     assert "!" not in after
 
 
-@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
 def test_no_line_is_longer_than_the_width(width: int) -> None:
-    """Long texts go on in the next line, under their beginning."""
-    for told in (stories.long().told, stories.truncated().told, stories.silence().told):
+    """Long texts go on in the next line, under their beginning, and no word is broken."""
+    words = set(text(*stories.echo_reset().told, width=200).split())
+    for told in (stories.long().told, stories.truncated().told, stories.silence().told, stories.echo_reset().told):
         assert max(map(len, text(*told, width=width).splitlines())) <= width
+    short = {word for word in words if len(word) < 20 and "─" not in word}
+    assert short <= set(text(*stories.echo_reset().told, width=width).split())
+
+
+def test_below_a_hundred_columns_each_is_as_wide_as_what_it_holds() -> None:
+    """So the texts have room beside their kinds at sixty."""
+    written = text(stories.short().timeline, width=60).splitlines()
+    assert written[:2] == [
+        " ms   lane     event (time since connect)",
+        "0.0   client   ● connect  connect ws://127.0.0.1:4711/",
+    ]
+
+
+def test_on_a_narrow_terminal_the_texts_go_on_below() -> None:
+    """They begin behind their kinds, and go on below the lane."""
+    assert text(stories.short().timeline, width=40).splitlines()[:5] == [
+        " ms   lane     event (time since",
+        "               connect)",
+        "0.0   client   ● connect  connect",
+        "        ws://127.0.0.1:4711/",
+        "0.1   handler  ● start  echo starts",
+    ]
 
 
 def test_a_long_text_goes_on_under_itself() -> None:
@@ -98,7 +121,7 @@ def test_nothing_happened() -> None:
 
 def test_a_narrow_width_is_refused() -> None:
     """The error says what would do."""
-    with pytest.raises(BadValue, match="60 columns or more"):
+    with pytest.raises(BadValue, match="40 columns or more"):
         text(Timeline.of([]), width=20)
 
 

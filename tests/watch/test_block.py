@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 import queue
 import signal
 import socket
@@ -19,11 +20,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import websockets
 from aiohttp import web
 
 import labkit
-from labkit.events import ClientRecv, HandlerBlocked, HandlerRecv, LoopStop, WireFrame
+from labkit.events import ClientRecv, HandlerBlocked, HandlerRecv, LoopHeldUp, LoopStop, WireFrame
 from labkit.support.clock import scaled
+from labkit.watch.place import may_be_broken, stack_from
 from tests import handlers
 
 #: A block that no machine takes for nothing.
@@ -214,6 +217,58 @@ async def test_a_block_after_the_fault_is_told_too() -> None:
     assert block.at > fault.at
     assert run.verdict.cleanup == "complete"
     assert run.outcome == "blocks"
+
+
+async def talks(client: Any) -> None:
+    await client.send("hello")
+    await client.recv()
+
+
+answers: list[str] = []
+
+
+async def keeps_what_it_hears(client: Any) -> None:
+    await client.send("hello")
+    answers.append(await client.recv())
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [
+        ({}, True),
+        ({"talk": talks}, True),
+        ({"talk": keeps_what_it_hears}, False),
+        ({"clock": "autojump"}, False),
+        ({"fault": "blocked-loop"}, True),
+    ],
+    ids=["plain", "talk", "talk with a state", "autojump", "own loop"],
+)
+async def test_whether_the_client_stood_still_is_told(options: dict[str, Any], *, apart: bool) -> None:
+    """Where it shared the loop that was blocked, its times are the handler's doing, and the verdict says so."""
+    run = await labkit.play(sleeps, on="websockets", **{"fault": "close", "patience": 10, **options})
+    assert {block.apart for block in run.timeline.all(HandlerBlocked)} == {apart}
+    assert ("the client stood still with it, so its times are unknown" in run.verdict.sentence) is not apart
+
+
+async def test_whether_the_wire_stood_still_is_told() -> None:
+    """Under ``labkit.host``, where the client is somebody else's; and in another experiment of the same loop."""
+    async with (
+        labkit.host(sleeps, on="websockets") as server,
+        labkit.Wire(server.url, timeline=server.timeline) as wire,
+        labkit.host(echo, on="websockets") as neighbour,
+        websockets.connect(wire.url) as client,
+        websockets.connect(neighbour.url) as other,
+    ):
+        await client.send("hello")
+        await client.recv()
+        await other.send("hello")
+        await other.recv()
+    assert "the wire stood still with it, so its times are unknown" in server.run().verdict.sentence
+    [block], [held_up] = server.timeline.all(HandlerBlocked), neighbour.timeline.all(LoopHeldUp)
+    assert (held_up.seconds, server.timeline.all(LoopHeldUp)) == (block.seconds, [])
+    verdict = neighbour.run().verdict
+    assert "another experiment kept the loop for" in verdict.sentence
+    assert verdict.blocked == 0
 
 
 async def test_the_lab_blocks_without_the_handler() -> None:
@@ -450,6 +505,17 @@ async def test_on_a_busy_machine_no_handler_is_said_to_block(on: str) -> None:
     """A step that only waits for its turn is no block of the handler's."""
     runs = [await labkit.play(handlers.echo(on), on=on, fault="close") for _ in range(10)]
     assert [run.timeline.all(HandlerBlocked) for run in runs] == [[]] * 10
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "broken"),
+    [("weakref", "remove", False), ("queue", "__del__", False), ("queue", "f", True)],
+)
+def test_what_python_calls_by_itself_is_not_broken_off(module: str, function: str, *, broken: bool) -> None:
+    """It would drop the exception: the step would go on, and Python tell of it wherever it is next."""
+    names: dict[str, Any] = {"__name__": module, "look": lambda: may_be_broken(stack_from(sys._getframe(1)), __file__)}
+    exec(compile(f"def {function}():\n    return look()", os.__file__, "exec"), names)
+    assert names[function]() is broken
 
 
 async def test_what_tells_of_a_failed_destructor_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:

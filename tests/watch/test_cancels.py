@@ -23,13 +23,30 @@ class Ear:
     """Runs a coroutine as the lab does, and remembers who cancelled."""
 
     def __init__(self) -> None:
-        self.heard: list[str | None] = []
+        self.cancellers: list[Canceller | None] = []
+        self.gives_up = False
 
-    def told(self, canceller: Canceller | None) -> None:
-        self.heard.append(canceller.by if canceller else None)
+    @property
+    def heard(self) -> list[str | None]:
+        return [canceller.by if canceller else None for canceller in self.cancellers]
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return await tell_cancels(coroutine, self.told)
+        return await tell_cancels(coroutine, self)
+
+    def cancelled(self, canceller: Canceller | None) -> None:
+        self.cancellers.append(canceller)
+
+    def suspended(self) -> None:
+        pass
+
+    def held(self) -> None:
+        pass
+
+    def replace(self, exception: BaseException) -> BaseException:
+        return exception
+
+    def is_given_up(self) -> bool:
+        return self.gives_up
 
 
 async def test_what_is_returned_and_raised_passes() -> None:
@@ -174,7 +191,7 @@ async def test_a_cancel_that_was_given_to_the_loop_is_a_timers_or_a_callbacks(
 
 async def test_a_limit_of_the_librarys_client_is_the_handlers_own() -> None:
     """Aiohttp's client cancels the task that uses it when its time is up; aiohttp's server has no part in it."""
-    heard: list[Canceller | None] = []
+    ear = Ear()
 
     async def asks() -> None:
         with TimerContext(asyncio.get_running_loop()) as timer:
@@ -182,8 +199,8 @@ async def test_a_limit_of_the_librarys_client_is_the_handlers_own() -> None:
             await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
-        await tell_cancels(asks(), heard.append)
-    assert heard == [Canceller("a limit of aiohttp's client", "aiohttp.helpers", limit=True)]
+        await ear.run(asks())
+    assert ear.cancellers == [Canceller("a limit of aiohttp's client", "aiohttp.helpers", limit=True)]
 
 
 async def test_afterwards_the_task_is_as_before() -> None:
@@ -249,7 +266,9 @@ async def test_what_is_raised_in_place_of_a_cancel_is_freed() -> None:
 
     freed: list[weakref.ref[BaseException]] = []
     went_on = asyncio.Event()
-    task = asyncio.ensure_future(tell_cancels(catches(), lambda _: None, replace=instead))  # type: ignore[arg-type]
+    ear = Ear()
+    ear.replace = instead  # type: ignore[method-assign,assignment]
+    task = asyncio.ensure_future(ear.run(catches()))
     await asyncio.sleep(0)
     gc.disable()
     try:
@@ -267,15 +286,15 @@ def test_in_a_notebook_it_is_nobody_too() -> None:
     program = """
 import asyncio
 from labkit.support.loop import run
-from labkit.watch.cancels import tell_cancels
+from tests.watch.test_cancels import Ear
 
 async def inner():
-    heard = []
-    task = asyncio.ensure_future(tell_cancels(asyncio.Event().wait(), heard.append))
+    ear = Ear()
+    task = asyncio.ensure_future(ear.run(asyncio.Event().wait()))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_soon(asyncio.gather(task, return_exceptions=True).cancel)
     await asyncio.wait([task])
-    return heard
+    return ear.cancellers
 
 async def cell():
     print(run(inner()))
@@ -432,7 +451,7 @@ async def test_it_is_as_if_nobody_listened(way: Callable[[Log], Coroutine[Any, A
         log: Log = []
 
         async def run() -> Any:
-            return await (tell_cancels(way(log), lambda _: None) if overheard else way(log))
+            return await (Ear().run(way(log)) if overheard else way(log))
 
         task = asyncio.ensure_future(run())
         for _ in range(cancels):
@@ -480,16 +499,12 @@ async def test_a_coroutine_that_swallows_its_cancels_can_be_closed() -> None:
         finally:
             told.append("finally")
 
-    given_up = False
-
     coroutine = stubborn()  # held, so that it is not closed by being collected
 
-    async def run() -> None:
-        await tell_cancels(coroutine, lambda _: None, lambda: given_up)
-
-    task = asyncio.ensure_future(run())
+    ear = Ear()
+    task = asyncio.ensure_future(ear.run(coroutine))
     await asyncio.sleep(0)
-    for given_up in (False, False, True):  # noqa: B007 - the closure above reads it
+    for ear.gives_up in (False, False, True):
         task.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -1,118 +1,26 @@
-"""A handler's call: what is refused beforehand, and what is recorded of its life."""
+"""A handler's call: what is recorded of its life."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import operator
 import sys
-import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 import labkit
-from labkit.errors import BadHandler
+from labkit.events import HandlerCancelled
 from labkit.support.clock import scaled
 from labkit.timeline import Timeline
+from labkit.verdict import judge
 from labkit.watch.call import Call
-from labkit.watch.host import Host, check_handler, name_of
-
-
-async def plain(websocket: Any) -> None:
-    """A handler."""
-
-
-async def two(database: Any, websocket: Any) -> None:
-    """A handler to be, once somebody gives it a database."""
-
-
-async def keyword(websocket: Any, *, database: Any) -> None:
-    """A handler that lacks something."""
-
-
-async def generator(websocket: Any) -> Any:
-    """A coroutine function, until somebody writes a yield into it."""
-    yield
-
-
-def old_style(websocket: Any) -> Any:
-    """A coroutine as one was written before Python had `async def`."""
-    message = yield from websocket.recv()
-    return message
-
-
-class Handlers:
-    """Handlers as people keep them in classes."""
-
-    async def method(self, websocket: Any) -> None:
-        """A handler."""
-
-    async def __call__(self, websocket: Any) -> None:
-        """A handler."""
-
-
-def logged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that is not a coroutine function itself."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any) -> Any:
-        return function(*args)
-
-    return wrapper
-
-
-@pytest.mark.parametrize(
-    ("handler", "name"),
-    [
-        (plain, "plain"),
-        (Handlers().method, "Handlers.method"),
-        (Handlers(), "Handlers.__call__"),
-        (functools.partial(two, "database"), "two"),
-        (functools.partial(keyword, database=1), "keyword"),
-        (logged(plain), "plain"),
-        (lambda _: None, "<lambda>"),
-    ],
-)
-def test_a_handler_has_the_name_that_its_author_gave_it(handler: Callable[..., Any], name: str) -> None:
-    """Whatever stands around the function."""
-    assert name_of(handler) == name
-    if name != "<lambda>":
-        check_handler(handler, "websocket")
-
-
-@pytest.mark.parametrize(
-    ("handler", "sentence"),
-    [
-        (lambda _: None, "'<lambda>' is not a coroutine function"),
-        (generator, "'generator' is not a coroutine function; write it as: async def generator\\(websocket\\)"),
-        (old_style, "'old_style' is not a coroutine function; write it as: async def old_style\\(websocket\\)"),
-        (keyword, r"'keyword' takes \(websocket.*, \*, database.*\), but is called with one argument"),
-        (two, r"'two' takes \(database.*, websocket.*\), but is called with one argument, the websocket"),
-        (functools.partial(plain, 1), "'plain' takes nothing, but is called with one argument"),
-        (Handlers, "'Handlers' is a class"),
-        (Handlers.method, r"takes \(self, websocket"),
-    ],
-)
-def test_what_is_no_handler_is_refused_in_one_sentence(handler: Any, sentence: str) -> None:
-    """It says what it is, and how to write it."""
-    with pytest.raises(BadHandler, match=sentence) as caught:
-        check_handler(handler, "websocket")
-    assert "\n" not in str(caught.value)
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-
-def test_a_handler_that_has_been_called_already_is_refused() -> None:
-    """The usual slip: `play(handler(...))` in place of `play(handler)`."""
-    coroutine = plain(None)
-    with pytest.raises(BadHandler, match="which cannot be called; give the function itself: async def h"):
-        check_handler(coroutine, "websocket")
-    coroutine.close()
+from labkit.watch.host import Host
+from labkit.watch.stand_ins import Method
 
 
 @pytest.mark.parametrize(
@@ -253,9 +161,8 @@ async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() 
     """The library's call of its own method is not the handler's; another task's is. At the end they are taken off."""
     timeline, connection = Timeline(), Connection()
     call = Call(timeline, 1, ConnectionError, "here")
-    stand_ins = call.connect(connection)
-    stand_ins.observe("receive", on_return=lambda result: call.record_notice(f"receive() gave {result}"))
-    stand_ins.observe("close", on_call=call.closing)
+    reads = Method(on_return=lambda call, result: call.record_notice(f"receive() gave {result}"))
+    call.connect(connection, {"receive": reads, "close": Method(on_call=Call.closing)})
     assert await connection.receive() == "CLOSED"
     assert [event.kind for event in timeline] == ["notice"]
     assert timeline[0].data == {"how": "receive() gave CLOSED", "exception": None, "code": 1000}
@@ -269,7 +176,6 @@ async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() 
     assert [event.text for event in timeline.select("handler", "close")] == ["close(4000)", "close(1000)"]
 
     call.release()
-    assert set(vars(connection)) == {"close_code", "cleaned_up"}
     await connection.close()
     assert len(timeline) == 4
 
@@ -277,10 +183,12 @@ async def test_stand_ins_tell_of_what_the_handler_does_and_not_of_the_library() 
 async def test_every_stand_in_is_taken_off() -> None:
     """Also those of a connection before the last, where a handler made two."""
     call, connections = Call(Timeline(), 1, ConnectionError, "here"), (Connection(), Connection())
+    before = Connection.close
     for connection in connections:
-        call.connect(connection).observe("close")
-        assert "close" in vars(connection)
+        call.connect(connection, {"close": Method()})
+        assert Connection.close is not before
     call.release()
+    assert Connection.close is before
     assert [set(vars(connection)) for connection in connections] == [{"close_code", "cleaned_up"}] * 2
 
 
@@ -293,7 +201,7 @@ async def hosted(handler: Callable[[Any], Any]) -> AsyncIterator[tuple[Host, asy
     host = Host(handler, Timeline(), stack="acme", library="acme 1.0")
     connection = Connection()
     task = asyncio.create_task(
-        host.call(connection, prepare=lambda call: call.connect(connection).observe("wait")), name="library"
+        host.call(connection, prepare=lambda call: call.connect(connection, {"wait": Method()})), name="library"
     )
     while not host.calls:  # noqa: ASYNC110 - it begins in the loop's next turns
         await asyncio.sleep(0)
@@ -367,6 +275,41 @@ async def test_a_cancel_by_the_fault_is_over_when_the_handler_waits_again() -> N
         ]
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["where it waits", "where it only yields"])
+async def test_two_cancels_that_come_to_the_handler_as_one_are_both_named(*, waits: bool) -> None:
+    """It gets one exception for both; which of the two words it reads in it depends on where it stands."""
+    got: list[str] = []
+
+    async def handler(connection: Connection) -> None:
+        try:
+            if waits:
+                await forever(None)
+            while True:  # noqa: ASYNC110 - it shall not wait for anything
+                await asyncio.sleep(0)
+        except asyncio.CancelledError as cancel:
+            got.append(str(cancel))
+            raise
+
+    def kicks(task: asyncio.Task[Any]) -> None:
+        task.cancel("kicked")
+
+    def shuts_down(task: asyncio.Task[Any]) -> None:
+        task.cancel("closing")
+
+    async with hosted(handler) as (host, task, _):
+        kicks(task)
+        shuts_down(task)
+        await asyncio.wait([task])
+        here = "test_two_cancels_that_come_to_the_handler_as_one_are_both_named"
+        assert [(event.by, event.again) for event in host.timeline.all(HandlerCancelled)] == [
+            (f"{here}.kicks (tests)", False),
+            (f"{here}.shuts_down (tests)", True),
+        ]
+        assert got == ["kicked" if waits else "closing"]
+        both = f"cancelled by {here}.kicks (tests) and, before that came to it, by {here}.shuts_down (tests)"
+        assert f"was {both};" in judge(host.timeline).sentence
+
+
 async def test_a_cancel_by_the_fault_is_over_when_the_handler_has_ended() -> None:
     """Where it ends at once, there is nothing to wait for."""
     async with hosted(forever) as (host, task, _):
@@ -424,9 +367,7 @@ async def test_the_methods_in_which_a_handler_is_are_known() -> None:
     """Of each of its connections, and in each of its tasks, as long as it is in them."""
     call, connections = Call(Timeline(), 1, ConnectionError, "here"), (Connection(), Connection())
     for connection in connections:
-        stand_ins = call.connect(connection)
-        stand_ins.observe("wait")
-        stand_ins.observe("close")
+        call.connect(connection, {"wait": Method(), "close": Method()})
     waiting = [asyncio.create_task(connection.wait()) for connection in connections]
     closing = asyncio.create_task(connections[1].close())
     await asyncio.sleep(0)
@@ -481,61 +422,3 @@ async def test_a_group_that_a_handler_raises_is_named_member_by_member() -> None
     assert "[websockets.exceptions.ConnectionClosedError: no close frame received or sent]" in run.verdict.exception
     assert "[ConnectionClosedError: no close frame received or sent]" in run.verdict.sentence
     assert run.verdict.noticed == "yes"
-
-
-def lent(handler: Any) -> Any:
-    """A decorator that supplies an argument of the handler's."""
-
-    @functools.wraps(handler)
-    async def call(websocket: Any) -> None:
-        await handler(websocket, "a database")
-
-    return call
-
-
-@lent
-async def with_a_database(websocket: Any, database: str) -> None:
-    await websocket.send(f"{database} for {await websocket.recv()}")
-
-
-async def echo_once(websocket: Any) -> None:
-    await websocket.send(await websocket.recv())
-
-
-class Page(web.View):
-    """A view of aiohttp, which is a class."""
-
-    async def get(self) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse()
-        await ws.prepare(self.request)
-        await ws.send_str(await ws.receive_str())
-        return ws
-
-
-@pytest.mark.parametrize(
-    ("handler", "on", "answer"),
-    [
-        (with_a_database, "websockets", "'a database for hello'"),
-        (lambda websocket: asyncio.wait_for(echo_once(websocket), 60), "websockets", "'hello'"),
-        (Page, "aiohttp", "'hello'"),
-    ],
-    ids=["decorated", "lambda", "view"],
-)
-async def test_what_the_library_takes_the_lab_takes(handler: Any, on: str, answer: str) -> None:
-    """A decorator that supplies an argument, a function that returns a coroutine, a class-based view."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # aiohttp's, of handlers that are no coroutine functions
-        run = await labkit.play(handler, on=on, fault=None)
-    assert run.verdict.ending == "returned", run
-    assert [event.text for event in run.timeline.select("client", "recv")] == [answer]
-
-
-def forgets_its_async(websocket: Any) -> None:
-    """Python does not say that it lacks something."""
-
-
-async def test_what_cannot_be_awaited_fails_as_it_does_without_the_lab() -> None:
-    """A function that returns a coroutine is a handler; what it returned is known only when it was called."""
-    handler: Any = lambda websocket: forgets_its_async(websocket)  # noqa: E731, PLW0108 - as people register one
-    run = await labkit.play(handler, on="websockets", fault=None)
-    assert run.verdict.exception == "TypeError: object NoneType can't be used in 'await' expression", run

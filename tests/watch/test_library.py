@@ -249,3 +249,4 @@ async def test_a_connection_that_has_ended_after_its_last_bytes_can_be_dropped()
         await asyncio.sleep(0)  # the transport has let go of its loop
         tap.abort()
         writer.close()
+        await writer.wait_closed()

@@ -7,6 +7,8 @@ import concurrent.futures
 import contextlib
 import functools
 import inspect
+import multiprocessing.popen_fork  # as an import computes much, it would hide lines of a handler
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets
+from websockets.asyncio.client import connect
 
 import labkit
-from labkit.events import HandlerLine
+from labkit.events import HandlerLine, HandlerLines
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch import lines as lines_module
-from labkit.watch.lines import executable, original, watch
+from labkit.watch.lines import begin_connection, executable, original, watch
 
 MONITORING = sys.version_info >= (3, 12)
 
@@ -332,8 +336,10 @@ async def computes(websocket: Any) -> None:
 async def test_a_loop_that_computes_is_let_alone_until_the_next_await(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs behind it is seen where single lines can be let alone; elsewhere what is not seen is unknown."""
     seen: list[int] = []
-    ran = lines_module._ran
-    monkeypatch.setattr(lines_module, "_ran", lambda code, line: (seen.append(line), ran(code, line)))
+    ran = lines_module._Listener.ran
+    monkeypatch.setattr(
+        lines_module._Listener, "ran", lambda self, code, line: (seen.append(line), ran(self, code, line))
+    )
     run = await labkit.play(computes, on="websockets", messages=("left",))
     never = [line - computes.__code__.co_firstlineno for line in run.verdict.lines_never_ran or ()]
     assert never == ([10, 11] if MONITORING else [])
@@ -362,6 +368,52 @@ async def test_where_all_lines_have_run_a_loop_that_computes_hides_nothing() -> 
 
     run = await labkit.play(handler, on="websockets")
     assert run.verdict.lines_never_ran == ()
+
+
+async def test_connections_that_call_the_same_functions_share_what_is_told_of_them() -> None:
+    """There may be thousands, and each has an event with the source of all that it has called."""
+    timeline = Timeline()
+
+    async def handler(_: Any) -> None:
+        computed_elsewhere()
+
+    with watch(handler, timeline):
+        for number in (1, 2):
+            begin_connection(timeline, number)
+            token = scope.set(Scope(timeline, "handler", number))
+            await handler(None)
+            scope.reset(token)
+    first, second = (event for event in timeline.all(HandlerLines) if event.served is not None)
+    assert first.helpers
+    assert first.helpers is second.helpers
+    assert first.executable is second.executable
+
+
+def computed_elsewhere() -> int:
+    return 1
+
+
+@pytest.mark.skipif(not MONITORING, reason="sys.monitoring came with Python 3.12")
+async def test_a_line_that_each_of_a_crowd_runs_once_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each handler has a step of its own; to look at all lines again behind each such step costs more than they do."""
+    if sys.version_info >= (3, 12):
+        restarts: list[None] = []
+        restart = sys.monitoring.restart_events
+        monkeypatch.setattr(sys.monitoring, "restart_events", lambda: (restarts.append(None), restart()))
+        over = asyncio.Event()
+
+        async def handler(websocket: Any) -> None:
+            await over.wait()
+            labkit.note("over")
+            await websocket.close()
+
+        async with labkit.host(handler, on="websockets") as server:
+            crowd = [await websockets.connect(server.url) for _ in range(40)]
+            await server.timeline.until(lambda _: len(server.running) == 40, 5)
+            restarts.clear()
+            over.set()
+            await asyncio.gather(*(client.wait_closed() for client in crowd))
+            assert len(restarts) <= 1
 
 
 async def test_code_outside_the_experiment_is_not_told() -> None:
@@ -475,6 +527,98 @@ async def test_lines_that_run_in_a_thread_ran(run_in: Any) -> None:
     assert (threading.Thread.start, concurrent.futures.ThreadPoolExecutor.submit) == (started, submitted)
 
 
+def forked(work: Any) -> None:
+    """Do some work in a process that is forked by hand."""
+    if not (child := os.fork()):
+        try:
+            work()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def forked_by_a_library(work: Any) -> None:
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+
+
+def grandchild(work: Any) -> None:
+    forked(lambda: forked(work))
+
+
+async def in_fork_of_a_thread(work: Any) -> None:
+    await asyncio.to_thread(forked, work)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked on Windows")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("run_in", [forked, forked_by_a_library, grandchild, in_fork_of_a_thread])
+async def test_lines_that_run_in_a_forked_process_ran(run_in: Any) -> None:
+    """The process tells the one from which it was forked; a line that ran in neither is told as ever."""
+
+    async def handler(websocket: Any) -> None:
+        def work() -> None:
+            if websocket.request is None:
+                labkit.note("never")
+            for _ in range(2):
+                members.discard(websocket)
+
+        async for _ in websocket:
+            if (waited := run_in(work)) is not None:
+                await waited
+            await websocket.send("done")
+
+    run = await labkit.play(handler, on="websockets", fault="close")
+    missed = {handler.__code__.co_firstlineno + 3}
+    if inspect.iscoroutinefunction(run_in):
+        assert run.verdict.lines_never_ran == tuple(missed), run.source()
+    else:  # nor is there anything to wait for
+        assert run.verdict.lines_never_ran == (*missed, handler.__code__.co_firstlineno + 9), run.source()
+    [told] = [event for event in run.timeline.all(HandlerLine) if "discard" in event.text]
+    sent, received = run.timeline.select("handler", "send")[0], run.timeline.select("handler", "recv")[0]
+    assert received.at < told.at < sent.at
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked on Windows")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+async def test_a_run_so_far_knows_the_lines_of_forked_processes() -> None:
+    """And which connection's they were."""
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            if message:
+                forked(
+                    lambda: members.discard(websocket),
+                )
+            await websocket.send(message)
+
+    async with labkit.host(handler, on="websockets") as server, connect(server.url) as client:
+        await client.send("leave")
+        await client.recv()
+        assert server.run().verdict.lines_never_ran == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked on Windows")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(MONITORING, reason="sys.monitoring lets single lines alone, and only those that have run")
+async def test_a_forked_process_that_runs_too_much_leaves_lines_unknown() -> None:
+    """As a loop does in the handler's own process."""
+
+    async def handler(websocket: Any) -> None:
+        def work() -> None:
+            for _ in range(20_000):
+                pass
+            members.discard(websocket)
+
+        async for message in websocket:
+            forked(work)
+            await websocket.send(message)
+
+    run = await labkit.play(handler, on="websockets", fault="close")
+    assert run.verdict.lines_never_ran is None
+
+
 members: set[Any] = set()
 
 
@@ -545,3 +689,59 @@ async def test_the_methods_of_an_object_of_the_file_are_helpers_too() -> None:
     never = run.verdict.lines_never_ran
     assert never is not None
     assert [text[number] for number in never] == ["raise LookupError(websocket)"]
+
+
+@pytest.mark.skipif(MONITORING, reason="from Python 3.12 on the lab does not use settrace")
+async def test_settrace_is_there_for_what_may_be_a_handlers() -> None:
+    """For the handler and the task that it starts, and not for whatever else runs in the loop: each call costs."""
+    traced: dict[str, set[bool]] = {"handler": set(), "task": set(), "beside": set()}
+
+    def note(who: str) -> None:
+        traced[who].add(sys.gettrace() is not None)
+
+    async def in_a_task() -> None:
+        note("task")
+
+    async def handler(websocket: Any) -> None:
+        task = asyncio.create_task(in_a_task())
+        async for message in websocket:
+            note("handler")
+            await websocket.send(message)
+        await task
+
+    async def beside() -> None:
+        while True:
+            note("beside")
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(beside())
+    run = await labkit.play(handler, on="websockets", fault="close", messages=("one", "two"))
+    other.cancel()
+    assert run.verdict.lines_never_ran == ()
+    assert traced == {"handler": {True}, "task": {True}, "beside": {False}}
+
+
+@pytest.mark.skipif(MONITORING, reason="from Python 3.12 on the lab does not use settrace")
+async def test_a_debugger_that_comes_and_goes_is_told() -> None:
+    """As ``breakpoint()`` does when it goes on: from there on no line is known, though nobody holds the trace now."""
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            sys.settrace(lambda *_: None)
+            sys.settrace(None)
+            await websocket.send(message)
+
+    run = await labkit.play(handler, on="websockets", fault="close")
+    assert run.verdict.lines_never_ran is None
+    assert "took over sys.settrace during the run" in run.timeline.select("handler", "lines")[-1].data["why"]
+
+
+async def test_a_file_that_is_no_python_by_now_gives_no_source(tmp_path: Path) -> None:
+    """It was saved in the middle of an edit, while the program runs: the numbers of the lines are still true."""
+    file, names = tmp_path / "server.py", dict[str, Any]()
+    program = "async def echo(websocket):\n    async for message in websocket:\n        await websocket.send(message)\n"
+    exec(compile(program, file, "exec"), names)
+    file.write_text("async def echo(websocket):\n    print(\\ now\n", "utf-8")
+    run = await labkit.play(names["echo"], on="websockets", fault="close")
+    assert run.verdict.lines_never_ran == ()
+    assert run.outcome == "clean", run

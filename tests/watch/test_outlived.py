@@ -7,6 +7,8 @@ import contextlib
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psutil
@@ -15,7 +17,7 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 
 import labkit
-from labkit.events import LoopEnded
+from labkit.events import HandlerEnd, LoopEnded, LoopLeaked
 from labkit.support.clock import scaled
 from labkit.watch import outlived
 
@@ -41,6 +43,30 @@ async def test_a_task_that_ends_by_itself_is_not_left_behind() -> None:
     assert ended.text == "task save (sleep) has ended, after its handler"
     assert ended.at - run.timeline.select("handler", "end")[0].at > 0.15
     assert ended.at < run.timeline.select("loop", "stop")[0].at
+
+
+async def test_a_generator_that_the_loop_closes_is_told_where_it_is_the_handlers() -> None:
+    """The iteration of a connection is the library's; who leaves it by an exception has started nothing."""
+
+    async def fails(websocket: Any) -> None:
+        async for _ in websocket:
+            raise ValueError
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0.05)
+
+    async def fails_too(websocket: Any) -> None:
+        await websocket.recv()
+        async for _ in numbers():
+            raise ValueError
+
+    runs = [await labkit.play(handler, on="websockets", fault=None, patience=20) for handler in (fails, fails_too)]
+    told = [[event.text for event in run.timeline.all(LoopEnded)] for run in runs]
+    here = test_a_generator_that_the_loop_closes_is_told_where_it_is_the_handlers.__name__
+    assert told == [[], [f"task {here}.numbers.aclose has ended, after its handler"]]
 
 
 async def test_the_tasks_of_a_client_are_not_the_handlers() -> None:
@@ -138,12 +164,18 @@ async def test_a_task_that_dies_later_is_told_with_its_exception() -> None:
     kept: set[Any] = set()
 
     async def handler(websocket: Any) -> None:
+        leaves = asyncio.Event()
+
         async def dies() -> None:
+            await leaves.wait()
             await asyncio.sleep(0.1)
             raise ValueError("too late")
 
         kept.add(asyncio.create_task(dies(), name="save"))
-        await echo(websocket)
+        try:
+            await echo(websocket)
+        finally:
+            leaves.set()
 
     run = await labkit.play(handler, on="websockets", fault="close", patience=20)
     [ended] = run.timeline.all(LoopEnded)
@@ -238,22 +270,26 @@ async def test_of_two_experiments_each_has_its_own() -> None:
     assert [run.verdict.leaked[0].partition(",")[0] for run in runs] == ["thread 'one'", "thread 'two'"]
 
 
-async def test_the_end_of_a_crowd_looks_for_tasks_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not once for each connection: the end of two thousand would take minutes."""
-    looks: list[object] = []
+async def test_the_end_of_a_handler_in_a_crowd_looks_at_its_own_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at those of all connections: the end of two thousand would take minutes. What each has left is told."""
+    looks: list[int | None] = []
+    left: set[asyncio.Task[Any]] = set()
     tasks_of = outlived.tasks_of
 
-    def counted(timeline: Any) -> Any:
-        looks.append(timeline)
-        return tasks_of(timeline)
+    def counted(timeline: Any, number: int | None) -> Any:
+        looks.append(number)
+        return tasks_of(timeline, number)
+
+    async def leaves(websocket: Any) -> None:
+        left.add(asyncio.create_task(asyncio.Event().wait()))
+        await echo(websocket)
 
     monkeypatch.setattr(outlived, "tasks_of", counted)
-
-    async with labkit.host(echo, on="websockets") as server:
+    async with labkit.host(leaves, on="websockets", patience=0.3) as server:
         clients = [await connect(server.url) for _ in range(30)]
         looks.clear()
         for client in clients:
             client.transport.abort()
         await server.timeline.until(lambda _: not server.running, scaled(20))
-        before = len(looks)
-    assert len(looks) - before < 10
+        assert Counter(looks) == Counter(event.served for event in server.timeline.all(HandlerEnd))
+    assert len(server.timeline.all(LoopLeaked)) == 30

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +17,8 @@ from aiohttp import WSMsgType, web
 import labkit
 from labkit.events import HandlerNotice
 from labkit.watch.pings import OwnPings
+
+ROOT = Path(__file__).parents[2]
 
 # --- a limit for the pong --------------------------------------------------------------------------------------------
 
@@ -357,3 +362,25 @@ async def test_what_a_pong_is_asked_it_asks_the_librarys() -> None:
     done = pings.observe(loop.create_future(), report)
     done.set_result(3)
     assert await done == 3
+
+
+#: Plays some of the above where Python's own tasks and futures, and not those in C, run the loop.
+NESTED = """
+import asyncio
+import labkit
+from tests.watch import test_pings as pings
+
+async def main():
+    labkit.run(asyncio.sleep(0))  # inside of a loop, this applies nest-asyncio
+    for ping in (pings.by_wait_for_of_a_task, pings.by_timeout, pings.by_anyio):
+        await pings.test_a_ping_of_its_own_that_is_not_answered_is_how_it_notices(ping, "alone")
+    await pings.test_pings_that_were_answered_leave_no_doubt(pings.by_event)
+
+asyncio.run(main())
+"""
+
+
+def test_where_nest_asyncio_is_applied_the_same_is_found() -> None:
+    """In a process of its own, since that has no way back."""
+    done = subprocess.run([sys.executable, "-c", NESTED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

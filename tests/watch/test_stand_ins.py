@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import MethodType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +21,7 @@ import labkit
 from labkit.events import Event, LibraryLost
 from labkit.timeline import scope
 from labkit.verdict import Verdict, judge
-from labkit.watch.stand_ins import StandIns
+from labkit.watch.stand_ins import Method, StandIns
 from tests.versions import older
 
 HANDSHAKE = (
@@ -221,23 +224,25 @@ async def test_a_method_that_waits_tells_of_the_loss(number: int) -> None:
 async def test_a_pong_that_arrives_is_the_librarys_own() -> None:
     """A future by all that one can ask of it, with its result, its callbacks and its cancel."""
     seen: list[Any] = []
+    told: list[Any] = []
 
     async def handler(websocket: Any) -> None:
         pong = await websocket.ping()
-        pong.add_done_callback(seen.append)
+        pong.add_done_callback(told.append)
         pong.add_done_callback(print)
         removed = pong.remove_done_callback(print)
         latency = await pong
+        await asyncio.sleep(0)  # the pong may have come before anybody asked: then its callback is called now
         seen.extend([isinstance(pong, asyncio.Future), asyncio.isfuture(pong), removed])
         seen.extend([pong.done(), pong.result() == latency == websocket.latency, pong.exception()])
-        seen.append(seen[0] is pong)
+        seen.append(told == [pong])
         other = await websocket.ping()
         seen.append(other.cancel())
         with pytest.raises(asyncio.CancelledError):
             await other
 
     run = await labkit.play(handler, on="websockets", fault=None, messages=())
-    assert seen[1:] == [True, True, 1, True, True, None, True, True]
+    assert seen == [True, True, 1, True, True, None, True, True]
     assert run.verdict.ending == "returned"
     assert not run.timeline.select("handler", "notice", "print")
 
@@ -264,53 +269,107 @@ class Acme:
             self.closed = True
 
 
-def acme() -> tuple[Acme, StandIns, list[tuple[str, str]]]:
-    """Make a connection, its stand-ins, and the list of the notices."""
-    connection, noticed = Acme(), []
-    stand_ins = StandIns(connection, ConnectionError, lambda how, error: noticed.append((how, type(error).__name__)))
-    return connection, stand_ins, noticed
+class Watcher:
+    """Notes what a method of a connection tells."""
+
+    task = None
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def noticed(self, how: str, _: BaseException) -> None:
+        """Note it."""
+        self.notices.append(how)
+
+    def take_error(self) -> None:
+        """Have no other error."""
+
+    def gave_up(self, method: str, cause: str) -> None:
+        """Let it be."""
+
+
+@contextlib.contextmanager
+def watched(connection: Any, **methods: Method) -> Iterator[Watcher]:
+    """Watch methods of a connection."""
+    watcher = Watcher()
+    stand_ins = StandIns(watcher, connection, ConnectionError, methods)
+    try:
+        yield watcher
+    finally:
+        stand_ins.release()
 
 
 async def test_a_method_takes_no_turn_more_than_it_takes() -> None:
     """What returns without a turn of the loop does so with the lab, and a generator is closed when it is closed."""
-    connection, stand_ins, _ = acme()
-    stand_ins.observe("send")
-    stand_ins.observe_stream("stream", on_item=lambda _: None)
-    with pytest.raises(StopIteration) as stop:
-        connection.send().send(None)  # type: ignore[attr-defined]
-    assert stop.value.value == 3
-    numbers: Any = connection.stream()
-    assert await anext(numbers) == 1
-    await numbers.aclose()
+    connection = Acme()
+    with watched(connection, send=Method(), stream=Method(on_item=lambda *_: None)):
+        with pytest.raises(StopIteration) as stop:
+            connection.send().send(None)  # type: ignore[attr-defined]
+        assert stop.value.value == 3
+        numbers: Any = connection.stream()
+        assert await anext(numbers) == 1
+        await numbers.aclose()
     assert connection.closed
 
 
 async def test_methods_that_are_not_there_are_left_out() -> None:
     """Another version of the library may not have them."""
-    connection, stand_ins, _ = acme()
-    stand_ins.observe("send_later")
-    stand_ins.observe_stream("stream_later", on_item=print)
-    assert vars(connection) == {}
+    connection = Acme()
+    with watched(connection, send_later=Method(), stream_later=Method(on_item=print)):
+        assert vars(connection) == {}
+        assert not hasattr(Acme, "send_later")
+
+
+async def test_only_a_connection_that_is_watched_is_told_of() -> None:
+    """Others of its class, and one that is no longer watched, work as before; at the end the class is as it was."""
+    one, other, before = Acme(), Acme(), vars(Acme).copy()
+    with watched(one, recv=Method()) as first:
+        with watched(other, recv=Method()) as second:
+            for connection in (one, other, Acme()):
+                with pytest.raises(ConnectionResetError):
+                    await connection.recv()
+            assert (first.notices, second.notices) == (["recv()"], ["recv()"])
+        with pytest.raises(ConnectionResetError):
+            await other.recv()
+        assert (len(first.notices), len(second.notices)) == (1, 1)
+    assert vars(Acme) == before
+
+
+async def test_a_method_that_one_connection_alone_has_is_watched_too() -> None:
+    """A handler, or a library, may have put it there; and a class may inherit its methods, or have none of its own."""
+
+    class Own(Acme):
+        recv_soon = functools.partialmethod(Acme.recv)
+
+    connection = Own()
+    vars(connection)["send"] = connection.recv
+    with watched(connection, send=Method(), recv=Method(), recv_soon=Method()) as watcher:
+        for method in (connection.send, connection.recv, connection.recv_soon):
+            with pytest.raises(ConnectionResetError):
+                await method()
+        assert watcher.notices == ["send()", "recv()", "recv_soon()"]
+    assert vars(connection).keys() == {"send"}
+    assert set(vars(Own)) & {"send", "recv"} == set()
 
 
 async def test_a_handler_that_asks_for_ever_does_not_keep_the_loop() -> None:
     """After a thousand notices in a row it is asked to wait a moment each time, so that others have their turn."""
-    connection, stand_ins, noticed = acme()
-    stand_ins.observe("recv")
+    connection = Acme()
+    with watched(connection, recv=Method()) as watcher:
 
-    async def asks() -> None:
-        while True:
-            with contextlib.suppress(ConnectionResetError):
-                await connection.recv()
-            if len(noticed) > 5000:
-                raise AssertionError("nobody else had a turn")
+        async def asks() -> None:
+            while True:
+                with contextlib.suppress(ConnectionResetError):
+                    await connection.recv()
+                if len(watcher.notices) > 5000:
+                    raise AssertionError("nobody else had a turn")
 
-    task = asyncio.create_task(asks())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
+        task = asyncio.create_task(asks())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
     assert task.cancelled()
-    assert len(noticed) > 1000
+    assert len(watcher.notices) > 1000
 
 
 async def test_a_pong_that_nobody_asks_for_tells_nobody() -> None:
@@ -388,13 +447,14 @@ async def test_the_stand_ins_come_off(on: str) -> None:
 
     async def handler(given: Any) -> Any:
         connection = await connect(given)
-        kept.extend([connection, {"close", "ping", "pong"} <= set(vars(connection)), connection.ping.__name__])
+        kept.extend([connection, connection.ping.__func__, connection.ping.__name__])
         labkit.note("ready")
         return connection
 
     await struck(handler, on)
     connection, stood_in, name = kept
-    assert stood_in
+    assert connection.ping.__func__ is not stood_in
+    assert inspect.signature(connection.ping) == inspect.signature(MethodType(stood_in, connection))
     assert name == "ping"
     assert type(connection) in {web.WebSocketResponse, ServerConnection}
     assert not {name for name in vars(connection) if callable(getattr(type(connection), name, None))}

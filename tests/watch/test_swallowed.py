@@ -442,6 +442,33 @@ async def test_a_cancel_that_ends_is_told_with_its_line(handler: Callable[[Any],
     assert [event.line for event in found] == [marked(handler)]
 
 
+async def test_where_two_cancels_end_as_one_both_are_named() -> None:
+    """The handler has caught one exception, and owes it to whoever waits for either."""
+    timeline = Timeline()
+    host = Host(excepts, timeline, stack="websockets", library="websockets 1")
+
+    def kicks() -> None:
+        task.cancel()
+
+    def shuts_down() -> None:
+        task.cancel()
+
+    with a_scope(timeline), watch(excepts, timeline):
+        task = asyncio.create_task(host.call(object()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        kicks()
+        shuts_down()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        [swallowed] = timeline.all(HandlerSwallowed)
+        task.cancel()
+        await asyncio.wait([task])
+    here = "test_where_two_cancels_end_as_one_both_are_named"
+    assert swallowed.by == f"{here}.kicks (tests) and {here}.shuts_down (tests)"
+    assert swallowed.line == marked(excepts)
+
+
 async def test_what_a_suspended_coroutine_handles_is_seen() -> None:
     """Python shows it to nobody but the garbage collector, so this must hold on each version of Python."""
 

@@ -100,7 +100,9 @@ async def test_a_request_that_comes_in_pieces_is_passed_on_whole() -> None:
         while part := await reader.read(1000):
             got.extend(part)
         writer.close()
+        served.set()
 
+    served = asyncio.Event()
     server = await asyncio.start_server(serve_raw, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, Relay(f"ws://127.0.0.1:{port}/") as wire:
@@ -112,7 +114,9 @@ async def test_a_request_that_comes_in_pieces_is_passed_on_whole() -> None:
             await asyncio.sleep(0.01)
         writer.write_eof()
         await wire.timeline.until(lambda event: event.kind == "closed", scaled(5))
+        await served.wait()
         writer.close()
+        await writer.wait_closed()
     assert bytes(got) == b"".join(pieces)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, Final
 
 from matplotlib.backends.backend_agg import RendererAgg
@@ -14,6 +15,8 @@ __all__ = ["FAMILY", "Ruler", "drawable"]
 FAMILY: Final = "DejaVu Sans"
 #: The resolution at which characters are measured, in pixels per inch; high enough that rounding does not matter.
 _DPI: Final = 720
+#: What stays on one line: a word, or a number with its unit.
+_WORDS: Final = re.compile(r"\S*\d (?:ms|s)(?!\w)\S*|\S+")
 
 
 @functools.lru_cache(maxsize=8192)
@@ -79,7 +82,7 @@ class Ruler:
             The lines.
         """
         lines: list[str] = []
-        words = text.split()
+        words = _WORDS.findall(text)
         while words and len(lines) < max_lines - 1:
             line = words.pop(0)
             while words and self.width(f"{line} {words[0]}") <= max_width:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element
 
 from labkit.outcome import MEANINGS, Cell
 from labkit.support.wording import plain
+from labkit.support.wrapping import wrap
 from labkit.views import html
 from labkit.views.chart.grid import LOOKS, Grid, arrange, counted, reasons
 
 __all__ = ["chart_alt", "chart_html", "chart_text", "headline"]
 
-#: The highest numbers of characters: in a line, in a handler's name above a column, and in an alternative text.
-_WIDTH: Final = 100
+#: The highest numbers of characters: in a handler's name above a column, in a cell, and in an alternative text.
 _NAME: Final = 24
+_MARK: Final = 11
 _LIMIT: Final = 1200
 
 
@@ -33,38 +33,43 @@ def headline(cells: Sequence[Cell]) -> str:
     return f"{len(cells)} cell{'s' * (len(cells) != 1)}: {counts}"
 
 
-def chart_text(cells: Sequence[Cell]) -> str:
+def chart_text(cells: Sequence[Cell], width: int = 100) -> str:
     """Write the matrix for a terminal or a build log, with a block for each stack and a line for each fault.
 
     Args:
         cells: the cells.
+        width: the longest line, in characters.
 
     Returns:
-        Lines of at most 100 characters, without a newline at the end.
+        The lines, without a newline at the end.
     """
     grid = arrange(cells)
-    out = textwrap.wrap(headline(cells), _WIDTH)
+    out = wrap(headline(cells), width)
     for stack, handlers in grid.stacks.items():
-        out += _block(grid, stack, handlers)
+        out += _block(grid, stack, handlers, width)
     out.append("")
-    out += [f"{LOOKS[word].sign} {word:<10} {MEANINGS[word]}" for word in counted(cells)]
+    for word in counted(cells):
+        out += wrap(MEANINGS[word], width, f"{LOOKS[word].sign} {word:<10} ", " " * 13)
     for reason, group in reasons(cells).items():
-        out += ["", *textwrap.wrap(_because(reason, group), _WIDTH, subsequent_indent="  ")]
+        out += ["", *wrap(_because(reason, group), width, rest="  ")]
     return "\n".join(out)
 
 
-def _block(grid: Grid, stack: str, handlers: Sequence[str]) -> Iterator[str]:
+def _block(grid: Grid, stack: str, handlers: Sequence[str], width: int) -> Iterator[str]:
     families = [family for family, faults in grid.families.items() for _ in faults]
-    first = max(map(len, families)) + 2
-    second = first + min(40, max(map(len, grid.faults)) + 2)
-    names = {handler: textwrap.shorten(handler, _NAME, placeholder="…") for handler in handlers}
-    names = {handler: name if len(name) <= _NAME else name[: _NAME - 1] + "…" for handler, name in names.items()}
-    wide = {handler: max(len(name), 11) + 2 for handler, name in names.items()}
+    first, fault_wide = max(map(len, families)) + 2, min(40, max(map(len, grid.faults)) + 2)
+    most = min(_NAME, max(_MARK, width - fault_wide))
+    names = {name: name if len(name) <= most else name[: most - 1] + "…" for name in handlers}
+    wide = {handler: max(len(name), _MARK) + 2 for handler, name in names.items()}
+    room = width - max(wide.values()) + 2
+    if first + fault_wide > room:  # the families have none
+        families, first = [""] * len(families), 0
+    second = first + min(fault_wide, room - first)
     rest = list(handlers)
     while rest:
         # Put as many handlers side by side as fit on a line.
         part = [rest.pop(0)]
-        while rest and second + sum(wide[handler] for handler in [*part, rest[0]]) - 2 <= _WIDTH:
+        while rest and second + sum(wide[handler] for handler in [*part, rest[0]]) - 2 <= width:
             part.append(rest.pop(0))
         yield ""
         yield stack

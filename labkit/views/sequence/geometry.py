@@ -161,7 +161,7 @@ def label_of(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Label:
         ruler: measures the text.
 
     Returns:
-        The label; if necessary, in two lines, or shortened.
+        The label; if necessary, in two lines, in three if these hold it whole, or shortened.
     """
     x = columns.x(mark.lane, mark.slot)
     first, last = (x, x) if not plan.several else _beside(mark, plan.bars, columns)
@@ -185,6 +185,9 @@ def label_of(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Label:
     # An arrow slopes down: it is below the mark on the side to which it points, and above it on the other side.
     offset = 0.0 if not on_arrow else -0.045 if side == mark.flow else 0.05
     lines = ruler.wrap(text, widths[side], max_lines)
+    if lines[-1].endswith("…") and not on_arrow:
+        whole = ruler.wrap(text, widths[side], max_lines + 1)
+        lines = lines if any(line.endswith("…") for line in whole) else whole
     edge = first - _OFF if side == "left" else last + _OFF
     return Label(tuple(lines), side, edge, max(map(ruler.width, lines)), offset)
 

@@ -38,7 +38,8 @@ def strip(
     """Draw the strip.
 
     Each moment has a box in the row of the line at which the handler waited, with a letter for what came of it. Colour
-    says it again; vermilion always means a failure. Above stands what the handler had noted by then.
+    says it again; vermilion always means a failure. Above stands which await it was, or ``f2`` for the moment after the
+    second frame, and what the handler had noted by then.
 
     Args:
         strikes: the moments, in order.
@@ -63,7 +64,7 @@ class _Drawing:
     def __init__(self, strikes: Sequence[Strike], first: int, source: str, title: str, theme: Theme) -> None:
         self.strikes, self.theme, self.title = strikes, theme, title
         self.fates = fates(strikes)
-        self.fate_of = {strike.number: fate for fate in self.fates for strike in fate.strikes}
+        self.fate_of = {strike.name: fate for fate in self.fates for strike in fate.strikes}
         ruler, bold = Ruler(_LABEL), Ruler(_LABEL, "bold")
         self.rows = _rows(strikes, first, source)
         texts = [ruler.width(text.strip()) + _indent(text) for text in self.rows.values()]
@@ -136,11 +137,9 @@ class _Drawing:
         boxes: list[list[Position]] = []
         fills: list[str] = []
         numbers, last = Ruler(_LABEL), -1.0
-        for (line, letter), each in groupby(
-            range(len(self.strikes)), lambda n: (self.strikes[n].line, self.fate_of[self.strikes[n].number].letter)
-        ):
+        for (line, letter, _), each in groupby(range(len(self.strikes)), self._kind_of):
             indexes = list(each)
-            fate = self.fate_of[self.strikes[indexes[0]].number]
+            fate = self.fate_of[self.strikes[indexes[0]].name]
             left, right = self._x(indexes[0]), self._x(indexes[-1] + 1)
             top = y + _ROW * row_of[line or 0]
             boxes.append(box(left + 0.01, top + 0.01, right - 0.01, top + _ROW - 0.01))
@@ -150,13 +149,18 @@ class _Drawing:
             self.artists.write(
                 "letter", ((left + right) / 2, top + _ROW / 2), letter, ink, _LABEL, ha="center", weight=weight
             )
-            name = str(self.strikes[indexes[0]].number or "end")
+            name = self.strikes[indexes[0]].label
             if left + self.step / 2 - numbers.width(name) / 2 > last:
                 self.artists.write(
                     "moment", (left + self.step / 2, y - _LINE / 2 - 0.02), name, self.theme.muted, _LABEL, ha="center"
                 )
                 last = left + self.step / 2 + numbers.width(name) / 2 + 0.06
         self.artists.areas("moments", boxes, fills, 2)
+
+    def _kind_of(self, index: int) -> tuple[int | None, str, bool]:
+        """What a moment has in common with neighbours that share its box: not an await with a moment between frames."""
+        strike = self.strikes[index]
+        return strike.line, self.fate_of[strike.name].letter, strike.frame is None
 
     def _draw_legend(self, y: float) -> None:
         boxes, fills = [], []

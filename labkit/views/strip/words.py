@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Final
 
 from labkit.outcome import MEANINGS
 from labkit.strikes import BROKEN, Fate, Strike, fates
 from labkit.support.wording import plain
+from labkit.support.wrapping import wrap
 from labkit.views import html
 from labkit.views.chart.grid import LOOKS
 
-__all__ = ["headline", "meaning", "sign", "strip_alt", "strip_html", "strip_text"]
+__all__ = ["headline", "mark", "meaning", "sign", "strip_alt", "strip_html", "strip_text"]
 
-_WIDTH: Final = 100
 #: The sign of a moment at which the user's own invariant does not hold.
 _BROKEN: Final = "✗"
 _HEAD: Final = ("", "outcome", "when the fault struck at", "lines", "noted", "what happened")
 
 
+def mark(strike: Strike) -> str:
+    """The sign of what came of a moment, in a text."""
+    return _BROKEN if strike.word == BROKEN else LOOKS[strike.outcome].sign
+
+
 def sign(fate: Fate) -> str:
     """The sign of what can become of a handler, in a text."""
-    return _BROKEN if fate.word == BROKEN else LOOKS[fate.outcome].sign
+    return mark(fate.strikes[0])
 
 
 def meaning(fate: Fate) -> str:
@@ -38,7 +42,7 @@ def headline(strikes: Sequence[Strike], title: str) -> str:
         title: what was played.
 
     Returns:
-        A sentence such as ``"reset at each await of order on aiohttp: 12 moments, 4 fates, the worst is cut"``.
+        A sentence such as ``"reset at each moment of order on aiohttp: 12 moments, 4 fates, the worst is cut"``.
     """
     found = fates(strikes)
     many = f"{len(strikes)} moment{'s' * (len(strikes) != 1)}"
@@ -47,26 +51,27 @@ def headline(strikes: Sequence[Strike], title: str) -> str:
     return f"{title}: {many}, {len(found)} fates, the worst is {found[0].word}"
 
 
-def strip_text(strikes: Sequence[Strike], title: str, notices: Sequence[str] = ()) -> str:
+def strip_text(strikes: Sequence[Strike], title: str, notices: Sequence[str] = (), width: int = 100) -> str:
     """Write the strip for a terminal or a build log.
 
     Args:
         strikes: the moments.
         title: what was played.
         notices: what the strip leaves out or cannot vouch for.
+        width: the longest line, in characters.
 
     Returns:
-        Lines of at most 100 characters, without a newline at the end. A command to copy is not broken.
+        The lines, without a newline at the end. A command to copy is not broken.
     """
-    out = textwrap.wrap(plain(headline(strikes, title)), _WIDTH)
+    out = wrap(plain(headline(strikes, title)), width)
     for fate in fates(strikes):
         noted = f"; noted: {fate.noted}" if fate.notes else "; nothing noted"
         first = f"{sign(fate)} {fate.letter} {fate.word:<10} {fate.place}{noted}"
-        out += ["", *textwrap.wrap(plain(first), _WIDTH, subsequent_indent=" " * 15)]
-        out += textwrap.wrap(plain(fate.sentence), _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+        out += ["", *wrap(plain(first), width, rest=" " * 15)]
+        out += wrap(plain(fate.sentence), width, " " * 4, " " * 4)
         out += [f"    again: {fate.again}"] * bool(fate.again)
     for notice in notices:
-        out += ["", *textwrap.wrap(plain(notice), _WIDTH)]
+        out += ["", *wrap(plain(notice), width)]
     return "\n".join(out)
 
 

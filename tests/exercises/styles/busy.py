@@ -170,7 +170,7 @@ async def with_a_callback(websocket: ServerConnection) -> None:
 async def sleeps_in_the_loop(websocket: ServerConnection) -> None:
     async with labkit.resource("worker"):
         async for seconds in websocket:
-            time.sleep(min(float(seconds), 2))  # noqa: ASYNC251 - that is what is wrong with it
+            time.sleep(min(float(seconds), 1.5))  # noqa: ASYNC251 - that is what is wrong with it
             await websocket.send("done")
 
 

@@ -71,3 +71,23 @@ async def cancels_the_closing(request: web.Request) -> web.WebSocketResponse:
         while not closing.done():
             await closing
     return ws
+
+
+@of.breaks("release")
+async def begins_again_after_each_cancel(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    cancel = None
+    try:
+        await echo(ws)
+    finally:
+        while resources:
+            try:
+                await resources[-1].close()
+            except asyncio.CancelledError as error:
+                cancel = error
+            else:
+                resources.pop()
+        if cancel is not None:
+            raise cancel
+    return ws

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from websockets.exceptions import ConnectionClosed
 
+import labkit
 from tests.exercises.styles import styles_of
 from tests.exercises.styles.survive_aiohttp import Database
 
@@ -169,3 +170,16 @@ async def forgets_its_pinger(websocket: ServerConnection) -> None:
 
 
 PINGERS: list[asyncio.Task[None]] = []
+
+
+@of.breaks("release")
+async def hurries_behind_wait_for(websocket: ServerConnection) -> None:
+    async with labkit.resource("database", closing=0.05):
+        with suppress(TimeoutError, ConnectionClosed):
+            while True:
+                try:
+                    message = await asyncio.wait_for(websocket.recv(), LIMIT)
+                except TimeoutError:
+                    await asyncio.wait_for(await websocket.ping(), LIMIT)
+                else:
+                    await asyncio.wait_for(websocket.send(message), LIMIT)

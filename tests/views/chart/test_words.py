@@ -49,6 +49,18 @@ def test_no_line_is_longer_than_a_terminal(given: list[Cell]) -> None:
     assert all(f"handler_number_{n}" in chart_text(many) for n in range(12))
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_has_it_all(width: int) -> None:
+    """Fewer handlers side by side, and no families where these have no room; the names stay apart."""
+    shown = chart_text(cells(), width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert all(f" {handler}" in shown for handler in HANDLERS)
+    assert {cell.fault for cell in cells()} <= set(shown.split())
+    long = [cell("cut", f"handler_{n}_{'h' * 200}", fault="close(" + "x" * 200) for n in range(3)]
+    assert max(map(len, chart_text(long, width).splitlines())) <= width
+    assert all(f"handler_{n}" in chart_text(long, width) for n in range(3))
+
+
 def test_the_reasons_of_cells_without_a_run_are_told() -> None:
     """Once each, with a few of the cells."""
     lost = [Cell("echo", "aiohttp", "transport", fault, reason="interrupted") for fault in ("fin", "reset", "a", "b")]

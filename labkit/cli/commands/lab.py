@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-import click
+import rich_click as click
 
+import labkit
+from labkit.cli.course import FIRST, copy_course, find_course
 from labkit.errors import LabError
 
 if TYPE_CHECKING:
@@ -20,28 +22,33 @@ if TYPE_CHECKING:
 
 __all__ = ["has_screen", "lab"]
 
-#: The notebook that `labkit lab` opens.
-FIRST: Final = Path("notebooks", "00-start-here.ipynb")
-
 _LAST_PORT: Final = 65535
 #: If a port is taken, JupyterLab tries others, at most this far away (``jupyter_server.serverapp.random_ports``).
 _NEAR: Final = 102
 
 
 @click.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @click.option(
     "--port",
+    metavar="PORT",
     type=click.IntRange(0, _LAST_PORT),
     default=8888,
     show_default=True,
     help="The first port to try; 0 takes any that is free.",
 )
-def lab(*, no_browser: bool, port: int) -> None:
-    """Open the notebooks in JupyterLab, on this machine only; Ctrl+C ends it."""
-    root = _notebooks_root()
+def lab(*, folder: Path | None, no_browser: bool, port: int) -> None:
+    """Open the notebooks in JupyterLab, on this machine only; Ctrl+C ends it.
+
+    With a DIR, the notebooks are copied into it first; what you have changed there stays as it is.
+    """
     if importlib.util.find_spec("jupyterlab") is None:
         raise LabError("JupyterLab is not installed: python -m pip install 'labkit[notebooks]'")
+    root = _notebooks_root() if folder is None else folder.resolve()
+    if folder is not None and (kept := copy_course(root)):
+        names = ", ".join(file.name for file in kept)
+        click.echo(f"Kept as they are, since they differ from the course's: {names}.", err=True)
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if as_root:
         click.echo("Warning: JupyterLab runs as root, so what a notebook does, it does as root.", err=True)
@@ -77,8 +84,8 @@ def _start(settings: list[str]) -> ServerApp:
     """Start JupyterLab, so that it listens. It answers requests as soon as its loop runs."""
     from jupyterlab.labapp import LabApp
 
-    # The folder labconfig beside this file turns off the questions about news and updates.
-    configs = [str(Path(__file__).resolve().parent), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    # The folder labconfig of the command line turns off the questions about news and updates.
+    configs = [str(Path(__file__).resolve().parents[1]), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, configs))
     server: ServerApp = LabApp.initialize_server(settings)
     server.io_loop.run_sync(_one_turn)  # JupyterLab binds its port in the first iteration of the loop
@@ -114,10 +121,18 @@ def _address(server: ServerApp) -> str:
 def _notebooks_root() -> Path:
     """Find the folder with the notebooks: this folder or one above it, or else the clone that labkit runs from."""
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+    for folder in (here, *here.parents):
         if (folder / FIRST).is_file():
             return folder
-    raise LabError(f"there is no {FIRST.as_posix()} here or above: run this in a clone of the repository")
+    course = find_course()
+    if course is None:
+        raise LabError(f"there is no {FIRST.as_posix()} here or above: run this in a clone of the repository")
+    if course == Path(labkit.__file__).resolve().parent:
+        # Nobody should learn among installed files, which an update replaces.
+        raise LabError(
+            "there are no notebooks here or above: `labkit lab DIR` copies them into a folder, and opens them"
+        )
+    return course
 
 
 def has_screen(environment: Mapping[str, str]) -> bool:

@@ -1,0 +1,167 @@
+"""What a handler has the loop call later, and forgets: timers, callbacks, and those of descriptors and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import CodeType
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from labkit.support.replacing import replace
+from labkit.timeline import Scope, Timeline
+from labkit.watch.origin import find_line, is_users, name_file
+from labkit.watch.started import starts_here
+from labkit.watch.steps import scope_of_handle
+
+__all__ = ["Callback", "callbacks_of", "describe_callback", "end_callbacks", "watch_callbacks"]
+
+#: Where the loop's methods are that take a callback, for :func:`watch_callbacks`.
+_METHODS: Final = (
+    (asyncio.BaseEventLoop, "call_later"),
+    (asyncio.BaseEventLoop, "call_at"),
+    (asyncio.SelectorEventLoop, "add_reader"),
+    (asyncio.SelectorEventLoop, "add_writer"),
+    (asyncio.SelectorEventLoop, "add_signal_handler"),
+)
+
+#: The lines of the user's code that have set what calls no function of the user's.
+_lines: Final[WeakKeyDictionary[asyncio.Handle, str]] = WeakKeyDictionary()
+
+
+class Callback(NamedTuple):
+    """Something that the loop will call.
+
+    Attributes:
+        here: the scope of the code that has asked for it.
+        handle: the loop's handle of it.
+        what: what it is, in words.
+        end: takes it back.
+    """
+
+    here: Scope
+    handle: asyncio.Handle
+    what: str
+    end: Callable[[], object]
+
+
+def callbacks_of(timeline: Timeline) -> Iterator[Callback]:
+    """Find what the running loop will call for an experiment's handlers.
+
+    Args:
+        timeline: the experiment's timeline.
+
+    Yields:
+        What calls a function of the user's own, or was set by a line of the user's: what others set, such as
+        ``asyncio.sleep``, goes with a task or a connection. uvloop shows nothing of it.
+    """
+    loop: Any = asyncio.get_running_loop()
+    for handle, what, end in _all(loop):
+        here = scope_of_handle(handle)
+        if here is None or here.timeline is not timeline or here.lane != "handler" or handle.cancelled():
+            continue
+        if _code_of(handle) is not None or handle in _lines:
+            yield Callback(here, handle, what, end)
+
+
+def _all(loop: Any) -> Iterator[tuple[asyncio.Handle, str, Callable[[], object]]]:
+    # One that is due waits among the callbacks of the loop's turn.
+    for handle in (*getattr(loop, "_scheduled", ()), *getattr(loop, "_ready", ())):
+        yield handle, "timer" if isinstance(handle, asyncio.TimerHandle) else "callback", handle.cancel
+    for number, key in dict(_selected(loop)).items():
+        reader, writer = key.data
+        if reader is not None:
+            yield reader, f"reader of descriptor {number}", functools.partial(loop.remove_reader, key.fileobj)
+        if writer is not None:
+            yield writer, f"writer of descriptor {number}", functools.partial(loop.remove_writer, key.fileobj)
+    for number, handle in dict(getattr(loop, "_signal_handlers", {})).items():
+        name = signal.Signals(number).name
+        yield handle, f"handler of {name}", functools.partial(loop.remove_signal_handler, number)
+
+
+def _selected(loop: Any) -> Any:
+    """The selector's keys by the number of the descriptor; asyncio has no public way to ask this."""
+    return getattr(getattr(loop, "_selector", None), "get_map", dict)() or {}
+
+
+def describe_callback(callback: Callback, file: str) -> tuple[str, str]:
+    """Name what the loop will call for a reader.
+
+    Args:
+        callback: what it will call.
+        file: the handler's file; a function of another one is told with its file's name.
+
+    Returns:
+        The name of the function, and all of it in words.
+    """
+    if (code := _code_of(callback.handle)) is not None:
+        name = code.co_qualname.replace(".<locals>", "")
+        elsewhere = "" if code.co_filename == file else f" of {name_file(code.co_filename)}"
+        return name, f"{callback.what} that calls {name}, line {code.co_firstlineno}{elsewhere}"
+    function = _function_of(callback.handle)
+    name = getattr(function, "__qualname__", type(function).__qualname__).replace(".<locals>", "")
+    if str(getattr(function, "__module__", "")).startswith("labkit."):  # it stands in for somebody else's
+        name = name.rpartition(".")[2]
+    return name, f"{callback.what} that calls {name}, set in {_lines[callback.handle]}"
+
+
+def end_callbacks(timeline: Timeline) -> None:
+    """Have the running loop call nothing more for an experiment's handlers.
+
+    Args:
+        timeline: the experiment's timeline.
+    """
+    for callback in list(callbacks_of(timeline)):
+        callback.end()
+
+
+def _function_of(handle: asyncio.Handle) -> Any:
+    function: Any = getattr(handle, "_callback", None)  # asyncio has no public way to ask this
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _code_of(handle: asyncio.Handle) -> CodeType | None:
+    """The code of the user's function that a handle calls."""
+    function = _function_of(handle)
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return code if isinstance(code, CodeType) and is_users(code.co_filename) else None
+
+
+@contextmanager
+def watch_callbacks() -> Iterator[None]:
+    """Note what lines of handlers have a loop call that is no function of theirs, such as ``event.set``."""
+    with ExitStack() as undo:
+        for owner, name in _METHODS:
+            base = next(each for each in owner.__mro__ if name in vars(each))
+            undo.callback(replace(base, name, _noting))
+        yield
+
+
+def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def stand_in(self: Any, *args: Any, **kwargs: Any) -> Any:
+        handle = method(self, *args, **kwargs)
+        frame = sys._getframe(1)  # noqa: SLF001 - who calls it
+        # What a library sets is for itself, also where a handler has called it.
+        if is_users(frame.f_code.co_filename) and (found := starts_here()) is not None and found[0].number is not None:
+            line = find_line(frame, found[1].file)
+            for each in [handle] if handle is not None else _set_by(self, method.__name__, *args[:1]):
+                if line is not None and isinstance(each, asyncio.Handle):
+                    _lines[each] = line
+        return handle
+
+    return stand_in
+
+
+def _set_by(loop: Any, method: str, given: Any = None) -> list[Any]:
+    """The handle that a method has set which does not return it."""
+    if method == "add_signal_handler":
+        return [loop._signal_handlers.get(given)]  # noqa: SLF001
+    return [each for key in _selected(loop).values() if given in (key.fd, key.fileobj) for each in key.data]

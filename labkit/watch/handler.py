@@ -1,0 +1,95 @@
+"""What a handler is: what a reader calls it, and whether a stack can call it."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from types import CodeType
+from typing import Any
+
+from labkit.errors import BadHandler
+from labkit.watch.lines import original
+
+__all__ = ["Handler", "check_handler", "may_be_awaited", "name_of"]
+
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+
+def name_of(handler: Callable[..., Any]) -> str:
+    """Name a handler for a reader."""
+    function = handler if inspect.isclass(handler) else original(handler)
+    name: str = getattr(function, "__qualname__", type(handler).__name__)
+    return name.rpartition("<locals>.")[2]
+
+
+def check_handler(handler: object, argument: str, what: str = "handler") -> None:
+    """Refuse a handler that no stack could call, before any socket opens.
+
+    Args:
+        handler: the handler.
+        argument: the name of the one argument with which the stack calls it.
+        what: what the message of the error calls it.
+
+    Raises:
+        BadHandler: the handler is not a coroutine function, or does not take exactly one argument.
+    """
+    if not callable(handler):
+        raise BadHandler(
+            f"the {what} is {handler!r}, which cannot be called; give the function itself: async def h({argument})"
+        )
+    name = name_of(handler)
+    if not may_be_awaited(handler):
+        kind = "a class" if inspect.isclass(handler) else "not a coroutine function"
+        raise BadHandler(f"the {what} {name!r} is {kind}; write it as: async def {name}({argument})")
+    try:
+        # As it is called: a decorator may supply arguments of the function beneath.
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        if [*signature.parameters] == ["scope", "receive", "send"]:
+            raise BadHandler(
+                f"{name!r} takes scope, receive and send, as an ASGI application does: play it on asgi"
+            ) from None
+        bare = str(signature.replace(return_annotation=inspect.Signature.empty))
+        takes = bare if signature.parameters else "nothing"
+        raise BadHandler(
+            f"the {what} {name!r} takes {takes}, but is called with one argument, the {argument};"
+            f" write it as: async def {name}({argument})"
+        ) from None
+
+
+def may_be_awaited(handler: Callable[..., Any]) -> bool:
+    """Tell whether a call may give something to await, which is all that the libraries ask of a handler.
+
+    Args:
+        handler: a function, a class, or an object that can be called.
+
+    Returns:
+        Whether it may.
+    """
+    if inspect.isclass(handler):
+        return hasattr(handler, "__await__")  # such as aiohttp's `web.View`
+    function = original(handler)
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
+        return True
+    # A lambda, or a function that returns a coroutine. One that returns nothing lacks its `async`.
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    if code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return True  # what `types.coroutine` makes of a generator
+    return _returns_something(code) and not code.co_flags & inspect.CO_GENERATOR
+
+
+def _returns_something(code: CodeType) -> bool:
+    instructions = list(dis.get_instructions(code))
+    returned = [before for before, last in pairwise(instructions) if last.opname == "RETURN_VALUE"]
+    nothing = [each for each in returned if each.opname == "LOAD_CONST" and each.argval is None]
+    # Python 3.12 and 3.13 have one instruction for it.
+    constants = [each for each in instructions if each.opname == "RETURN_CONST" and each.argval is not None]
+    return len(returned) > len(nothing) or bool(constants)

@@ -1,0 +1,81 @@
+"""Whose code stands on the stack."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FunctionType
+
+from labkit.watch.place import Called, find_place, stack_from, stack_of
+
+
+def looks() -> object:
+    return find_place(stack_from(sys._getframe()), __file__)
+
+
+def test_the_place_is_the_innermost_in_the_handlers_file() -> None:
+    """With its line."""
+    place = find_place(stack_from(sys._getframe()), __file__)
+    assert place is not None
+    assert (place.line, place.function, place.own) == (
+        test_the_place_is_the_innermost_in_the_handlers_file.__code__.co_firstlineno + 2,
+        "test_the_place_is_the_innermost_in_the_handlers_file",
+        True,
+    )
+
+
+def test_an_instruction_without_a_line_is_no_place() -> None:
+    """The compiler makes some, and another thread may look while one of them runs; then its caller is told."""
+    without = FunctionType(looks.__code__.replace(co_linetable=b""), globals())
+    place = without()
+    assert getattr(place, "function", None) == "test_an_instruction_without_a_line_is_no_place"
+
+
+def test_the_stack_of_another_thread_is_read_at_one_moment() -> None:
+    """Though it goes on, and its calls end: a look sees it whole, out to where the thread began."""
+    ended = threading.Event()
+
+    def deep(calls: int) -> Iterator[None]:  # a generator that has yielded, like a coroutine, has nothing outside it
+        if calls:
+            yield from deep(calls - 1)
+        time.sleep(0)  # the one who looks may go on
+        yield
+
+    def run() -> None:
+        while not ended.is_set():
+            for _ in deep(30):
+                time.sleep(0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def step_by_step(ident: int) -> list[Called]:
+        frame, read = sys._current_frames().get(ident), []
+        while frame is not None:
+            read.append((frame.f_code, frame.f_lineno, frame.f_globals))
+            frame = frame.f_back
+        return read
+
+    def count_cut_off(look: Callable[[int], list[Called]]) -> int:
+        assert thread.ident is not None
+        names = [[code.co_name for code, _, _ in look(thread.ident)] for _ in range(10_000)]
+        assert any("deep" in each for each in names)
+        return sum("deep" in each and "_bootstrap" not in each for each in names)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        # On Python 3.13 one is cut off now and then.
+        assert 4 * count_cut_off(stack_of) <= count_cut_off(step_by_step)
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        thread.join()
+
+
+def test_the_stack_of_no_thread_is_empty() -> None:
+    """It may have ended before somebody looks."""
+    assert stack_of(0) == []
+    assert stack_from(None) == []
