@@ -18,7 +18,7 @@ from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.experiment.shared import keeps_state
 from labkit.experiment.strip import Strip, Strips
-from labkit.experiment.target import find_here
+from labkit.experiment.target import find_here, is_by_library
 from labkit.experiment.token import import_name, make_token
 from labkit.experiment.when import THROUGH, Await, Frame
 from labkit.faults import Fault
@@ -217,7 +217,7 @@ def _pairs(target: Any, on: str | Several, fault: str | Fault | Several) -> list
             raise BadValue(f"{each} strikes in the opening handshake, so there is one moment, and labkit.play plays it")
     pairs = []
     for stack in stacks:
-        named = target.get(stack.name, target.get(stack.interface)) if isinstance(target, Mapping) else target
+        named = target.get(stack.name, target.get(stack.interface)) if is_by_library(target) else target
         if named is None:
             names = ", ".join(map(repr, target))
             raise BadValue(f"there is no handler for {stack.name}; the target has {names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from labkit.errors import BadValue
@@ -9,7 +10,7 @@ from labkit.experiment.elsewhere import Elsewhere
 from labkit.experiment.processes import Process
 from labkit.support.names import load_name
 
-__all__ = ["find_here", "find_target"]
+__all__ = ["find_here", "find_target", "is_by_library"]
 
 
 def find_target(target: Any, *, allow_remote: bool = False) -> Any:
@@ -31,6 +32,11 @@ def find_target(target: Any, *, allow_remote: bool = False) -> Any:
     if "://" in target:
         return Elsewhere.of(target, allow_remote=allow_remote)
     return load_name(target)
+
+
+def is_by_library(target: Any) -> bool:
+    """Tell whether a target has a handler for each library. An application of aiohttp is a mapping too, and none."""
+    return isinstance(target, Mapping) and not callable(target)
 
 
 def find_here(target: Any, what: str) -> Any:

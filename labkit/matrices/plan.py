@@ -11,7 +11,7 @@ from labkit.clients import check_client, make_request
 from labkit.errors import BadHandler, BadValue, UnknownName
 from labkit.experiment.hosting import check_target
 from labkit.experiment.play import check_values, play
-from labkit.experiment.target import find_here
+from labkit.experiment.target import find_here, is_by_library
 from labkit.experiment.when import check_when
 from labkit.faults import FAULTS, Fault
 from labkit.faults.fault import find_fault
@@ -116,7 +116,7 @@ def _named(handlers: Handlers) -> dict[str, Any]:
     if not named:
         raise BadValue("there are no handlers; matrix takes one or more")
     for name, handler in named.items():
-        if isinstance(handler, Mapping):
+        if is_by_library(handler):
             known = {key for stack in STACKS.values() for key in (stack.name, stack.interface)}
             for key in handler:
                 if key not in known:
@@ -128,7 +128,7 @@ def _named(handlers: Handlers) -> dict[str, Any]:
 
 def _found(handler: Any) -> Any:
     """Find what a name leads to; or each of the names, where there is one for each library."""
-    if isinstance(handler, Mapping):
+    if is_by_library(handler):
         return {key: _here(each) for key, each in handler.items()}
     return _here(handler)
 
@@ -140,8 +140,8 @@ def _here(target: Any) -> Any:
 def _serving(handler: Any, stack: Stack, *, named: bool) -> Any:
     """Choose the handler for a stack: the one under the stack's own name, or else the one for its library."""
     if not (named or stack.usual):
-        return handler.get(stack.name) if isinstance(handler, Mapping) else None
-    if isinstance(handler, Mapping):
+        return handler.get(stack.name) if is_by_library(handler) else None
+    if is_by_library(handler):
         return handler.get(stack.name, handler.get(stack.interface))
     return handler
 

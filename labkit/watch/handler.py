@@ -11,6 +11,7 @@ from typing import Any
 
 from labkit.errors import BadHandler
 from labkit.watch.lines import original
+from labkit.watch.origin import is_users
 
 __all__ = ["Handler", "check_handler", "may_be_awaited", "name_of"]
 
@@ -21,6 +22,9 @@ def name_of(handler: Callable[..., Any]) -> str:
     """Name a handler for a reader."""
     function = handler if inspect.isclass(handler) else original(handler)
     name: str = getattr(function, "__qualname__", type(handler).__name__)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_name == "__call__" and not is_users(code.co_filename):
+        return type(handler).__name__  # an application, of which the reader has not written that method
     return name.rpartition("<locals>.")[2]
 
 

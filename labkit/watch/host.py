@@ -29,6 +29,7 @@ from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
 from labkit.watch.outlived import Outlived, Tasks, end_all
 from labkit.watch.remains import steps
+from labkit.watch.started import starts_of
 
 __all__ = ["Host"]
 
@@ -195,7 +196,7 @@ class Host:
             )
             call.here.record(end)
             self.calls.remove(call)
-            self._outlived[call.number].handler_ended(Tasks(self.timeline, call.number))
+            self._handler_ended(call.number)
             call.end()
             end_handler(call.packages, result if raised is None else raised)
             del raised  # its traceback holds this frame: together they would wait for the garbage collector
@@ -247,6 +248,15 @@ class Host:
 
     def _deliver(self, number: int, exception: BaseException) -> None:
         self._outlived[number].deliver(exception)
+
+    def _handler_ended(self, number: int) -> None:
+        self._outlived[number].handler_ended(Tasks(self.timeline, number))
+        if (starts := starts_of(self.timeline)) is not None:
+            starts.on_task = self._task_started
+
+    def _task_started(self, number: int, task: asyncio.Task[Any]) -> None:
+        if (outlived := self._outlived.get(number)) is not None:
+            outlived.task_started(task)
 
     def _interrupt(self, call: Call) -> bool:
         """Cancel the task that hosts, as the interrupt of a cell does; return whether that was possible."""

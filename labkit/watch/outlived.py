@@ -22,6 +22,10 @@ __all__ = ["Outlived", "Tasks", "end_all"]
 #: The module of the methods that stand in for those of a connection.
 _STAND_INS: Final = "labkit.watch.stand_ins"
 
+#: Whose tasks no handler has left: an application ends its own when it is cleaned up, and a client's are not the
+#: server's to end.
+_NOT_ITS: Final = (APPLICATION, "client")
+
 
 class Tasks:
     """The unfinished tasks of an experiment at one moment, by the connection whose handler has started them.
@@ -37,8 +41,7 @@ class Tasks:
         self._by_number: defaultdict[int | None, list[asyncio.Task[Any]]] = defaultdict(list)
         for task in tasks_of(timeline, number):
             here = where(task, timeline)
-            # An application ends its own when it is cleaned up; and a client's are not the server's to end.
-            if here.lane not in (APPLICATION, "client"):
+            if here.lane not in _NOT_ITS:
                 self._by_number[here.number].append(task)
         self._callbacks: defaultdict[int | None, list[Callback]] = defaultdict(list)
         for callback in callbacks_of(timeline) if number == ALL else ():
@@ -82,6 +85,7 @@ class Outlived:
         "_packages",
         "_tasks",
         "_timeline",
+        "_told",
     )
 
     def __init__(
@@ -97,6 +101,7 @@ class Outlived:
         self._gathered: AbstractSet[asyncio.Task[Any]] = frozenset()
         self._delivered: AbstractSet[int] = frozenset()
         self._ended = False
+        self._told = False
 
     def deliver(self, exception: BaseException) -> None:
         """Note an exception that is raised in a handler, from something that it awaits."""
@@ -110,6 +115,17 @@ class Outlived:
         failed = [task for task in self._gathered if task.done() and not task.cancelled() and task.exception()]
         for task in sorted(failed, key=_number)[:1]:
             self._delivered = {id(task.exception())}
+
+    def task_started(self, task: asyncio.Task[Any]) -> None:
+        """Take a task that is started when the handler has ended, which may be over before anybody looks for it.
+
+        Such a task closes a generator that the handler's end has left half-way.
+
+        Args:
+            task: the task.
+        """
+        if self._ended and not self._told and not task.done() and where(task, self._timeline).lane not in _NOT_ITS:
+            self._follow(task)
 
     def collect(self, tasks: Tasks) -> None:
         """Have Python collect what nobody refers to any more, if something is still there: that is not left."""
@@ -130,11 +146,7 @@ class Outlived:
             tasks: the experiment's tasks that run now.
         """
         for task in tasks.of(self._number):
-            if task not in self._tasks and not self._is_librarys(task):
-                self._tasks = [*self._tasks, task]
-                task.add_done_callback(self._task_ended)
-                if _is_gathered(task):
-                    self._gathered |= {task}
+            self._follow(task)
         self._callbacks = tasks.callbacks_of(self._number)
         others = self._others()
         if self._ended:
@@ -143,6 +155,13 @@ class Outlived:
         return (
             bool(others) or bool(self._callbacks) or any(not task.done() for task in self._tasks) or bool(self._held())
         )
+
+    def _follow(self, task: asyncio.Task[Any]) -> None:
+        if task not in self._tasks and not self._is_librarys(task):
+            self._tasks = [*self._tasks, task]
+            task.add_done_callback(self._task_ended)
+            if _is_gathered(task):
+                self._gathered |= {task}
 
     def tell(self, tasks: Tasks) -> None:
         """Record what is still alive, and the tasks that have failed; then forget the tasks.
@@ -163,6 +182,7 @@ class Outlived:
         self._tell_callbacks(tasks)
         if held := self._held():
             Scope(self._timeline, "handler", self._number).record(LoopLeaked("socket", "connection", text=held))
+        self._told = True
         self._tasks = self._callbacks = ()
         self._gathered = frozenset()
 

@@ -195,8 +195,11 @@ class _CreateTask:
             known.add(here.number, task)
             if sys.version_info < (3, 12):
                 setattr(task, _SCOPE, here)
-            if here.number is not None and not runs_alone() and (starts := starts_of(here.timeline)) is not None:
-                note_line(task, sys._getframe(1), starts.file)  # noqa: SLF001 - who starts it
+            if here.number is not None and (starts := starts_of(here.timeline)) is not None:
+                if not runs_alone():
+                    note_line(task, sys._getframe(1), starts.file)  # noqa: SLF001 - who starts it
+                if starts.on_task is not None and not _is_the_loops(task):
+                    starts.on_task(here.number, task)
         return task
 
 

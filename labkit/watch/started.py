@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections import Counter, deque
@@ -109,10 +110,12 @@ class Starts:
 
     Attributes:
         file: the handler's file.
+        on_task: told of each task of a connection that starts, by its number, once a handler has ended.
     """
 
     def __init__(self, handler: Callable[..., Any], function: Callable[..., Any]) -> None:
         self.file: Final[str] = getattr(getattr(function, "__code__", None), "co_filename", "")
+        self.on_task: Callable[[int, asyncio.Task[Any]], None] | None = None
         self._owner = getattr(handler, "__self__", handler)
         self._function = function
         # By the number of the connection. Threads and the garbage collector come here in the middle of anything, so

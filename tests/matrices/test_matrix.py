@@ -476,3 +476,31 @@ async def test_a_cell_may_tell_the_worst_of_every_moment() -> None:
     assert "written" not in [
         note.text for note in every[order, "aiohttp-cancel", "second-cancel"].timeline.all(HandlerNote)
     ]
+
+
+async def test_an_application_is_no_mapping_from_libraries_to_handlers() -> None:
+    """That of aiohttp is a mapping, of what it keeps. One that has been made runs once; the cells after that say so."""
+
+    async def echoes(request: Any) -> Any:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            await ws.send_str(message.data)
+        return ws
+
+    def make() -> web.Application:
+        app = web.Application()
+        app.router.add_get("/", echoes)
+        return app
+
+    listed = await labkit.matrix([make()], "aiohttp", "close")
+    named = await labkit.matrix({"old": make(), "new": {"aiohttp": make()}}, "aiohttp", "close")
+    assert listed["Application", "aiohttp", "close"].outcome == "clean"
+    assert [cell.outcome for cell in named.cells] == ["clean", "clean"]
+    again = await labkit.matrix([make()], "aiohttp", ["close", "fin"])
+    assert [cell.outcome for cell in again.cells] == ["clean", "unknown"]
+    assert "runs once: give the function that makes it" in " ".join(str(again).split())
+    with pytest.raises(BadHandler, match=r"takes a list of handlers, such as \[Application\]"):
+        await labkit.matrix(make(), "aiohttp", "close")
+    strip = await labkit.moments(make(), on="aiohttp", fault="close")
+    assert strip.rows()

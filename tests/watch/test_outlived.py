@@ -69,6 +69,27 @@ async def test_a_generator_that_the_loop_closes_is_told_where_it_is_the_handlers
     assert told == [[], [f"task {here}.numbers.aclose has ended, after its handler"]]
 
 
+async def test_a_task_that_is_over_before_anybody_looks_is_told() -> None:
+    """It starts when the handler has ended, and the lab's next look comes turns of the loop later."""
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+
+    async def fails(websocket: Any) -> None:
+        await websocket.recv()
+        async for _ in numbers():
+            raise ValueError
+
+    run = await labkit.play(fails, on="websockets", fault=None)
+    here = test_a_task_that_is_over_before_anybody_looks_is_told.__name__
+    assert [event.text for event in run.timeline.all(LoopEnded)] == [
+        f"task {here}.numbers.aclose has ended, after its handler"
+    ]
+
+
 async def test_the_tasks_of_a_client_are_not_the_handlers() -> None:
     """A client written with a library has tasks in the same loop; the lab ends them, and tells of none."""
 
