@@ -17,7 +17,7 @@ REPO2DOCKER = shutil.which("jupyter-repo2docker", path=str(Path(sys.executable).
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A fresh copy of the repository, without what is made in it."""
-    made = shutil.ignore_patterns(".git", ".venv", "build", "dist", ".*_cache", "__pycache__", ".ipynb_checkpoints")
+    made = shutil.ignore_patterns(".git", ".venv*", "build", "dist", ".*_cache", "__pycache__", ".ipynb_checkpoints")
     return shutil.copytree(ROOT, tmp_path / "copy", ignore=made)
 
 
