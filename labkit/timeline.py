@@ -261,11 +261,19 @@ class Timeline(Events):
         """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
+        wakes = False  # the loop is about to set it: a thousand events of one step need not ask for it again
 
         def wake() -> None:
             # This runs in the thread that records the event; meanwhile, the waiting loop may have been closed.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(changed.set)
+            nonlocal wakes
+            if not wakes and not loop.is_closed():
+                wakes = True
+                loop.call_soon_threadsafe(tell)
+
+        def tell() -> None:
+            nonlocal wakes
+            wakes = False  # first: who finds it set is told by what follows
+            changed.set()
 
         self.subscribe(wake)
         try:

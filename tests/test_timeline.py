@@ -122,6 +122,18 @@ async def test_many_may_wait_for_different_events() -> None:
     assert not timeline._listeners
 
 
+async def test_many_events_of_one_step_wake_a_loop_once() -> None:
+    """A handler may record a thousand in a step; and who clears it in time misses none that come after."""
+    timeline = Timeline()
+    with timeline.changes() as changed:
+        for _ in range(3):
+            for _ in range(100):
+                timeline.record("client", "send")
+            assert len(asyncio.get_running_loop()._ready) == 1  # type: ignore[attr-defined]
+            await changed.wait()
+            changed.clear()
+
+
 async def test_an_event_from_a_thread_finds_a_loop_that_is_closed() -> None:
     """Whoever records is not troubled by somebody who waited in a loop that is gone."""
     timeline = Timeline()

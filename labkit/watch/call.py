@@ -107,6 +107,7 @@ class Call:
         "_stand_ins",
         "_thrown",
         "_undo",
+        "_when_it_stops",
         "argument",
         "connection",
         "coroutine",
@@ -172,6 +173,7 @@ class Call:
         self._stand_ins: list[StandIns] = []
         self._undo: list[Callable[[], None]] = []
         self._listeners: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
+        self._when_it_stops: frozenset[Callable[[], None]] = frozenset()
         self._closes = False  # whether the handler has closed the connection by itself
 
     def _of_another(self) -> int | None:
@@ -447,16 +449,32 @@ class Call:
         """Whether the handler has swallowed every cancel."""
         return self.given_up
 
-    def suspended(self) -> None:
-        """Note that the handler waits for something."""
-        self.waits.set()
+    def suspended(self, awaited: object) -> None:
+        """Note that the handler waits for a future; or, with None, that it has only let others have a turn."""
         self.suspensions += 1
+        if not self.waits.is_set():
+            self.waits.set()
+        if self._when_it_stops and awaited is not None:
+            self._stops()
         if self.moment is not None:
             self.moment.suspended(self.number)
 
     def held(self) -> asyncio.Future[None] | None:
         """Return what the handler has to wait for before it goes on, beyond what it awaits; None if it may."""
-        return None if self.moment is None else self.moment.hold(self.number)
+        if self.moment is None:
+            return None
+        if (gate := self.moment.hold(self.number)) is not None:
+            self._stops()
+        return gate
+
+    def when_it_stops(self, tell: Callable[[], None]) -> None:
+        """Have something called once, when the handler next waits for a future; its end is an event."""
+        self._when_it_stops |= {tell}
+
+    def _stops(self) -> None:
+        told, self._when_it_stops = self._when_it_stops, frozenset()
+        for tell in told:
+            tell()
 
     async def before_close(self) -> None:
         """Wait until the handler may close the connection. Who closes it from elsewhere does not wait for that."""

@@ -214,8 +214,8 @@ class Listener(Protocol):
     def cancelled(self, canceller: Canceller | None) -> None:
         """Take who cancels the task, at that moment; None if that is not on the stack."""
 
-    def suspended(self) -> None:
-        """Note that the coroutine waits for something."""
+    def suspended(self, awaited: object) -> None:
+        """Note that the coroutine waits for a future; or, with None, that it has only let others have a turn."""
 
     def held(self) -> asyncio.Future[None] | None:
         """Return what must be done before the coroutine goes on, whenever it could; a cancel reaches it before."""
@@ -264,7 +264,7 @@ def tell_cancels(
                 # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
                 value = thrown = None
             followed.waits()
-            listener.suspended()
+            listener.suspended(awaited)
             try:
                 try:
                     value = yield awaited

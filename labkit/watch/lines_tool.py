@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from labkit.timeline import Scope, scope
 from labkit.watch.alone import has_alone, watchers
 from labkit.watch.block import current_step, step_began, step_runners, when_step_ends
 from labkit.watch.origin import is_users
@@ -178,6 +179,7 @@ else:
             self._calls = 0
             self._installed = 0  # how many of the functions are not the user's, so that a library may run them too
             self._step: object = None  # the step of the loop at the last look
+            self._told: dict[tuple[int, Scope | None], set[int]] = {}  # the lines that need not be told again
             # Each access to `self._trace` makes a new bound method; `leave` must find the one that it set.
             self._mine = self._trace
 
@@ -195,11 +197,13 @@ else:
             with self._lock:
                 self._installed += _count_installed(codes)
                 self._users.update(map(id, codes))
+            self._told.clear()
             return None
 
         def leave(self, codes: list[CodeType]) -> str | None:
             """End what :meth:`enter` began; return why lines may have been missed, or None."""
             here = self._here
+            self._told.clear()
             self._change()
             here.users -= 1
             with self._lock:
@@ -245,14 +249,23 @@ else:
 
         def begin(self) -> bool:
             """Watch from now on, since code of the user's may run; return whether it was let alone."""
-            if not self._here.quiet or not self._here.users:
+            here = self._here
+            if not here.quiet or not here.users:
                 return False
-            self._change(quiet=False)
+            here.quiet = False
+            # As `_change` does, in fewer steps: this is done at each await of a handler.
+            here.taken = here.taken or sys.gettrace() is not None
+            if not here.taken and not here.rests:
+                sys.settrace(self._mine)
             return True
 
         def end(self) -> None:
             """Let the rest of the step alone."""
-            self._change(quiet=True)
+            here = self._here
+            here.quiet = True
+            here.taken = here.taken or sys.gettrace() is not (None if here.rests else self._mine)
+            if not here.taken:
+                sys.settrace(None)
 
         def _change(self, *, quiet: bool | None = None, rests: bool | None = None) -> None:
             """Turn the thread's trace on or off; if somebody else has meanwhile, note that, and leave it alone."""
@@ -277,16 +290,16 @@ else:
             if self._listener.is_known(frame.f_code) and not cancels_fly():
                 frame.f_trace_lines = False  # that of the last call, if there was one
                 return None
-            seen = again = 0
+            told = set[int]() if cancels_fly() else self._told_of(frame.f_code)
+            again = 0
             frame.f_trace_lines = True
 
             def on_line(frame: FrameType, event: str, _: Any) -> Any:
-                nonlocal again, seen
+                nonlocal again
                 if event == "line":
                     line = frame.f_lineno
-                    bit = 1 << line
-                    if not seen & bit:
-                        seen |= bit
+                    if line not in told:
+                        told.add(line)
                         again = 0
                         self._listener.ran(frame.f_code, line)
                     elif (again := again + 1) > _AGAIN:
@@ -295,6 +308,13 @@ else:
                 return on_line
 
             return on_line
+
+        def _told_of(self, code: CodeType) -> set[int]:
+            """The lines of a function that have been told where the running code belongs: the next call is another."""
+            key = id(code), scope.get()
+            if (found := self._told.get(key)) is None:
+                found = self._told[key] = set()
+            return found
 
         def _rest(self) -> None:
             """Let everything alone until the step ends, if all these calls were in one step of the loop."""

@@ -99,6 +99,10 @@ class Watcher(Protocol):
         """Take what ends a method: a limit of time or a cancel."""
 
 
+_Kind = inspect.Parameter
+_BY_PLACE: Final = (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)
+_VARIADIC: Final = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
+
 #: The connections that are watched, by their ids. They live as long as they are watched.
 _watched: Final[dict[int, StandIns]] = {}
 
@@ -223,8 +227,8 @@ def _leave(kind: type, methods: Mapping[str, Method]) -> None:
 def _for_class(kind: type, name: str, method: Method, member: Any) -> Callable[..., Any]:
     """Make the stand-in for a method of all connections of a class, which may inherit it."""
     function = getattr(kind, name) if member is MISSING else member
-    signature = functools.cache(lambda: inspect.signature(MethodType(function, object())))
-    return functools.wraps(function)(_stand_in(name, function, signature, stream=method.on_item is not None))
+    known = functools.cache(lambda: _Parameters(inspect.signature(MethodType(function, object())), method.parameters))
+    return functools.wraps(function)(_stand_in(name, function, known, stream=method.on_item is not None))
 
 
 def _for_one(connection: Any, name: str, member: Callable[..., Any], method: Method) -> Callable[..., Any]:
@@ -233,12 +237,13 @@ def _for_one(connection: Any, name: str, member: Callable[..., Any], method: Met
     def function(_: Any, *args: Any, **kwargs: Any) -> Any:
         return member(*args, **kwargs)
 
-    stand_in = _stand_in(name, function, lambda: inspect.signature(member), stream=method.on_item is not None)
+    known = functools.cache(lambda: _Parameters(inspect.signature(member), method.parameters))
+    stand_in = _stand_in(name, function, known, stream=method.on_item is not None)
     return functools.wraps(member)(partial(stand_in, connection))
 
 
 def _stand_in(
-    name: str, function: Callable[..., Any], signature: Callable[[], inspect.Signature], *, stream: bool
+    name: str, function: Callable[..., Any], parameters: Callable[[], _Parameters], *, stream: bool
 ) -> Callable[..., Any]:
     async def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         of = _watched.get(id(self))
@@ -252,7 +257,7 @@ def _stand_in(
         if method.before is not None:
             await method.before(watcher)
         if method.on_call is not None:
-            args, kwargs = _announce(signature(), method.parameters, partial(method.on_call, watcher), args, kwargs)
+            args, kwargs = parameters().announce(partial(method.on_call, watcher), args, kwargs)
         told = method.tells_cause or asyncio.current_task() is not watcher.task
         with _Inside(of, name, method.waits_for), tell_cause(partial(watcher.gave_up, name)) if told else _NOTHING:
             result = await function(self, *args, **kwargs)
@@ -341,27 +346,43 @@ def method_of_handler() -> str:
     return _in_method.get()
 
 
-def _announce(
-    signature: inspect.Signature,
-    parameters: Sequence[str],
-    on_call: Callable[[dict[str, Any]], None],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:  # the arguments are wrong: the method itself will say so
-        return args, kwargs
-    # The first parameters mean the same whatever the user's own class calls them.
-    names = dict(zip(parameters, signature.parameters, strict=False))
-    defaults = {name: own.default for name, own in signature.parameters.items() if own.default is not own.empty}
-    given = {name: bound.arguments[own] for name, own in names.items() if own in bound.arguments}
-    arguments = {name: defaults[own] for name, own in names.items() if own in defaults} | bound.arguments | given
-    on_call(arguments)
-    for name, own in names.items():
-        if own in bound.arguments:
-            bound.arguments[own] = arguments[name]
-    return bound.args, bound.kwargs
+class _Parameters:
+    """The parameters of a method, whose first ones mean the same whatever the user's own class calls them.
+
+    Args:
+        signature: the method's signature.
+        names: what the library calls them.
+    """
+
+    def __init__(self, signature: inspect.Signature, names: Sequence[str]) -> None:
+        self._signature = signature
+        self._names = dict(zip(names, signature.parameters, strict=False))
+        own = signature.parameters.values()
+        defaults = {each.name: each.default for each in own if each.default is not each.empty}
+        self._defaults = {name: defaults[own] for name, own in self._names.items() if own in defaults}
+        # Those of them that can be given by their place, and how many must be: to bind such a call is to number them.
+        self._placed = [name for name, own in self._names.items() if signature.parameters[own].kind in _BY_PLACE]
+        self._needed = sum(each.default is each.empty and each.kind not in _VARIADIC for each in own)
+
+    def announce(
+        self, on_call: Callable[[dict[str, Any]], None], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Tell of a call, by the library's names; return the arguments, some of which may have been replaced."""
+        if not kwargs and self._needed <= len(args) <= len(self._placed):
+            arguments = {**self._defaults, **dict(zip(self._placed, args, strict=False))}
+            on_call(arguments)
+            return tuple([arguments[name] for name in self._placed[: len(args)]]), kwargs
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:  # the arguments are wrong: the method itself will say so
+            return args, kwargs
+        given = {name: bound.arguments[own] for name, own in self._names.items() if own in bound.arguments}
+        arguments = self._defaults | bound.arguments | given
+        on_call(arguments)
+        for name, own in self._names.items():
+            if own in bound.arguments:
+                bound.arguments[own] = arguments[name]
+        return bound.args, bound.kwargs
 
 
 def observe_items(items: Any, on_item: Callable[[Any], None]) -> Any:

@@ -85,12 +85,14 @@ class _NotYet(NamedTuple):
         why: how far it has come, as a clause.
         tasks: the tasks that may yet speak, with what they wait for.
         runs: whether a task can run now.
+        running: the call of the handler, if it is the handler itself that can run now: it tells when it waits.
         polls: seconds after which to look again, though nothing tells that something has changed.
     """
 
     why: str
     tasks: Sequence[Standing] = ()
     runs: bool = False
+    running: Call | None = None
     polls: float | None = None
 
 
@@ -192,6 +194,8 @@ class Exchanges:
                 if each.awaited is not None and each.awaited not in hooked:
                     hooked.add(each.awaited)
                     each.awaited.add_done_callback(done)
+            if found.running is not None:
+                found.running.when_it_stops(changed)
             if found.polls is not None:
                 loop.call_later(found.polls, changed)
 
@@ -244,7 +248,7 @@ class Exchanges:
 
     def _look_at_tasks(self, call: Call, sent: int, deadline: float, *, read: bool) -> Through | _NotYet:
         if may_run(call.task):
-            return _NotYet("the handler was running", runs=True)  # before the look at all tasks, which takes longer
+            return _NotYet("the handler was running", running=call)  # before the look at all, which takes longer
         standings = tasks_of(call)
         if any(each.awaited is None for each in standings):
             return _NotYet("the handler was running", runs=True)

@@ -36,7 +36,7 @@ class Ear:
     def cancelled(self, canceller: Canceller | None) -> None:
         self.cancellers.append(canceller)
 
-    def suspended(self) -> None:
+    def suspended(self, awaited: object) -> None:
         pass
 
     def held(self) -> None:

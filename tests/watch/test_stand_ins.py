@@ -312,6 +312,35 @@ async def test_a_method_takes_no_turn_more_than_it_takes() -> None:
     assert connection.closed
 
 
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [(("old",), {}), (("old", 7), {}), (("old",), {"times": 7}), ((), {"data": "old"}), ((), {}), (("old", 7, 8), {})],
+)
+async def test_a_call_is_told_by_the_librarys_names_however_it_is_made(arguments: Any, keywords: Any) -> None:
+    """Whatever the user's own class calls its parameters; one that is replaced gets there, and wrong ones raise."""
+
+    class Own(Acme):
+        async def send(self, data: str, times: int = 3) -> Any:  # type: ignore[override]
+            return data, times
+
+    told: list[Any] = []
+
+    def replace_it(_: Any, given: dict[str, Any]) -> None:
+        told.append((given["message"], given["count"]))
+        given["message"] = "new"
+
+    method = Method(on_call=replace_it, parameters=("message", "count"))
+    with watched(connection := Own(), send=method):
+        if arguments == ("old", 7, 8) or not (arguments or keywords):
+            with pytest.raises(TypeError):
+                await connection.send(*arguments, **keywords)
+            assert not told
+        else:
+            times = 7 if 7 in (*arguments, *keywords.values()) else 3
+            assert await connection.send(*arguments, **keywords) == ("new", times)
+            assert told == [("old", times)]
+
+
 async def test_methods_that_are_not_there_are_left_out() -> None:
     """Another version of the library may not have them."""
     connection = Acme()

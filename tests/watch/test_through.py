@@ -445,6 +445,22 @@ async def test_what_was_waited_for_in_vain_is_not_waited_for_again() -> None:
     assert time.monotonic() - began < scaled(10 * 0.2)
 
 
+async def test_a_handler_that_gives_others_their_turn_has_the_loop_to_itself() -> None:
+    """Nobody looks at it at each turn: it tells when it waits for something, though nothing else tells that."""
+    others = []
+
+    async def spins(websocket: Any) -> None:
+        await websocket.recv()
+        for turn in range(200):
+            others.append(len(asyncio.get_running_loop()._ready))  # type: ignore[attr-defined]
+            await (asyncio.sleep(0) if turn < 199 else asyncio.Event().wait())  # no line is new that would tell it
+
+    run = await labkit.play(spins, on="websockets", fault="reset", patience=2.0)
+    assert run.timeline.first(WireFault) is not None
+    assert "is unknown" not in run.verdict.sentence
+    assert sum(others) < 100
+
+
 @pytest.mark.parametrize("on", STACKS)
 async def test_a_close_that_is_on_its_way_is_not_overtaken(on: str) -> None:
     """The answer and the handler's Close follow each other: twenty times of twenty the fault finds nothing to break."""
