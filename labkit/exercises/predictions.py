@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import itemgetter
 from typing import Final
@@ -160,7 +160,10 @@ def _what_happened(summary: Summary) -> Table:
             rows.append(("⋯", "", _more(hidden)))
         number += hidden + 1
         rows.append((number, f"{events[i].lane} {events[i].kind}", f"at {summary.at(events[i])}: {events[i].text}"))
-    return table(("", "event", "what happened"), *rows, caption=f"Not predicted: {summary.run.fault}")
+    since = ", from the fault on" if summary.fault else ""
+    caption = f"Not predicted. What happened{since}: {number} event{'s' * (number != 1)}"
+    # Folded: the run's picture, just above, has the same events.
+    return replace(table(("", "event", "what happened"), *rows, caption=caption), folded=True)
 
 
 def predict(*events: str) -> Prediction:

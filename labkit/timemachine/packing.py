@@ -23,14 +23,29 @@ def pack(handler: Callable[..., Any]) -> str:
             imported from one, numbers and texts, and functions of the same kind.
 
     Returns:
-        The source; the handler has its own name in it.
+        The source; the handler has its own name in it, and the lines that it has in its file, if it names nothing
+        before it is called.
 
     Raises:
         BadHandler: it cannot be packed, and why.
     """
     parts: dict[str, str] = {}
-    _pack_function(getattr(handler, "__name__", "the handler"), handler, parts)
-    return "\n\n".join(parts.values()) + "\n"
+    name = getattr(handler, "__name__", "the handler")
+    _pack_function(name, handler, parts)
+    blank = ""
+    if _names_nothing_yet(parts[name]):
+        # In front of all that it uses: what is told of its lines is true of those that a person has before them.
+        blank = "\n" * (handler.__code__.co_firstlineno - 1)
+        parts = {name: parts[name], **parts}
+    return blank + "\n\n".join(parts.values()) + "\n"
+
+
+def _names_nothing_yet(source: str) -> bool:
+    """Tell whether a function can stand before what it names: no decorator, default or annotation names anything."""
+    [function] = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    function.body = []
+    return not any(isinstance(node, ast.Name) for node in ast.walk(function))
 
 
 def _pack_function(name: str, function: Any, parts: dict[str, str]) -> None:

@@ -19,6 +19,9 @@ __all__ = ["Table", "table"]
 _WIDEST: Final = 60
 _GAP: Final = "  "
 
+#: The longest head of a row that a page keeps in one line: a browser would break ``second-cancel`` at its hyphen.
+_UNBROKEN: Final = 20
+
 
 @dataclass(frozen=True)
 class Table:
@@ -28,11 +31,13 @@ class Table:
         head: the names of the columns.
         rows: the rows, each as long as the head.
         caption: what the table says, in one sentence; empty for no caption.
+        folded: whether a notebook shows the caption alone until somebody opens it. In print it is never folded.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    folded: bool = False
 
     def text(self, width: int | None = None) -> str:
         """Write the table for a terminal or a build log.
@@ -58,15 +63,22 @@ class Table:
         return str(self)
 
     def _html(self) -> str:
-        rows = [html.row(html.cell(row[0], scope="row"), *map(html.cell, row[1:])) for row in self.rows]
+        rows = [html.row(_row_head(row[0]), *map(html.cell, row[1:])) for row in self.rows]
         head = html.row(*(html.cell(name, scope="col") for name in self.head))
-        return html.fragment(html.table([head], [rows], caption=self.caption))
+        if not self.folded:
+            return html.fragment(html.table([head], [rows], caption=self.caption))
+        summary = html.element("summary", self.caption)
+        return html.fragment(html.element("details", summary, html.table([head], [rows])))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self._html()}
         return {kind: bundle[kind] for kind in choose(list(bundle), include, exclude)}
+
+
+def _row_head(text: str) -> html.Element:
+    return html.cell(text, scope="row", style="white-space:nowrap" if len(text) <= _UNBROKEN else "")
 
 
 def _fit(cells: Sequence[Sequence[str]], width: int | None) -> list[int]:

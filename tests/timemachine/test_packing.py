@@ -35,6 +35,10 @@ async def with_a_list(request: web.Request) -> Any:
     return THINGS
 
 
+async def plain(request):  # type: ignore[no-untyped-def]
+    return await helper(request)
+
+
 def inner() -> Any:
     limit = 3
 
@@ -59,6 +63,14 @@ def test_what_it_names_comes_along() -> None:
 def test_a_function_may_name_itself() -> None:
     """It is packed once."""
     assert pack(again).count("async def again") == 1
+
+
+def test_its_lines_have_the_numbers_that_they_have_here() -> None:
+    """Else "line 7 never ran" would name another line; but what it names when it is defined must come before it."""
+    namespace: dict[str, Any] = {}
+    exec(compile(pack(plain), "packed", "exec", dont_inherit=True), namespace)
+    assert namespace["plain"].__code__.co_firstlineno == plain.__code__.co_firstlineno
+    assert asyncio.iscoroutinefunction(namespace["helper"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,23 @@ def test_in_a_notebook_it_is_accessible() -> None:
     assert "&amp;" in page
     assert "<caption" in page
     assert set(table(("a",))._repr_mimebundle_(include=["text/html"])) == {"text/html"}
+
+
+def test_a_folded_table_shows_its_caption() -> None:
+    """In a notebook, until somebody opens it; in print everything is there."""
+    made = replace(table(("a",), ("b",), caption="Nine events"), folded=True)
+    page = made._repr_mimebundle_()["text/html"]
+    assert page.startswith("<details><summary>Nine events</summary><table")
+    assert "<caption" not in page
+    assert str(made).splitlines()[0] == "Nine events"
+    assert str(made).splitlines()[-1] == "b"
+
+
+def test_a_short_head_of_a_row_is_not_broken() -> None:
+    """At a hyphen, say; a long one may be, or it would push the other columns out of the page."""
+    page = table(("fault",), ("second-cancel",), ("a fault with knobs, " * 3,))._repr_mimebundle_()["text/html"]
+    assert page.count("white-space:nowrap") == 1
+    assert page.index("white-space:nowrap") < page.index("second-cancel")
 
 
 def test_what_a_terminal_would_act_on_is_written_out() -> None:
