@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # importing it takes seconds, in each process that collects t
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: The notebooks whose limits and waits stand against each other, some of the lab's, some of a library's.
+TIMED = ("05", "08")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 # Runs in the kernel, before and after the notebook. It looks for tasks, sockets and processes that stay.
@@ -169,6 +171,17 @@ async def run(path: Path, *passes: list[nbformat.NotebookNode], capsys: pytest.C
 @each_notebook
 async def test_it_runs_and_its_claims_hold(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From top to bottom; each claim of the prose is asked of the runs above it."""
+    await run(path, with_checks(read(path)), capsys=capsys)
+
+
+@pytest.mark.soak
+@pytest.mark.notebooks
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] in TIMED], ids=lambda path: path.stem)
+async def test_its_claims_hold_on_a_slow_machine(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every wait of the lab takes three times as long, those that tell of times tell the truth too."""
+    monkeypatch.setenv("LABKIT_TIME_SCALE", "3")
     await run(path, with_checks(read(path)), capsys=capsys)
 
 
