@@ -106,6 +106,8 @@ class resource(Life):  # noqa: N801 - used as a function is: `async with resourc
         self.record(CleanupClosing)
         try:
             await asyncio.sleep(scaled(self.closing))
+            if self._scope is not None:
+                await self._scope.timeline.closings_may_end()
         except BaseException:
             self.record(CleanupTruncated)
             raise

@@ -153,6 +153,7 @@ class Timeline(Events):
         self._sorted: list[Event] | None = None
         self._has_foreign_events = False
         self._listeners: list[Callable[[], None]] = []
+        self._holds = 0
         self._numbers: defaultdict[Lane, itertools.count[int]] = defaultdict(itertools.count)
 
     def next_number(self, lane: Lane) -> int:
@@ -237,6 +238,26 @@ class Timeline(Events):
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Call the function no longer."""
         self._listeners.remove(wake)
+
+    @contextmanager
+    def hold_closings(self) -> Iterator[None]:
+        """Let no closing of a resource end while the block runs, however long that takes on a busy machine."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._wake()
+
+    async def closings_may_end(self) -> None:
+        """Wait until no block holds the closings any more."""
+        if self._holds:
+            with self.changes() as changed:
+                while True:
+                    changed.clear()
+                    if not self._holds:
+                        return
+                    await changed.wait()
 
     def _wake(self) -> None:
         for wake in tuple(self._listeners):
@@ -359,6 +380,12 @@ class Part(Timeline):
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Call the function no longer."""
         self._whole.unsubscribe(wake)
+
+    @contextmanager
+    def hold_closings(self) -> Iterator[None]:
+        """Let no closing of a resource of the whole timeline end while the block runs."""
+        with self._whole.hold_closings():
+            yield
 
     def recorded(self, start: int = 0) -> list[Event]:
         """List the events of the part in the order in which they were recorded."""

@@ -7,7 +7,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, notes
-from labkit.faults import Close
+from labkit.exercises.staging import FAILED, POLITE, VANISHED, wordless
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -73,10 +73,8 @@ async def all_but_1006(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
-POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
-VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
-# A Close frame is no goodbye if its code reports a failure.
-FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1008, 1011, 1013, 3000, 4000))
+BYE = POLITE + wordless(Trial("close"))
+LOST = VANISHED + FAILED + wordless(Trial("reset"))
 
 EXERCISE = Exercise(
     name="goodbye",
@@ -97,13 +95,13 @@ EXERCISE = Exercise(
         Rule(
             "bye",
             'You note "bye", once, for a client that closes with 1000, with 1001, or without a code.',
-            POLITE,
+            BYE,
             notes("bye", never=("lost",)),
         ),
         Rule(
             "lost",
             'You note "lost", once, for a client that goes without a Close frame, or closes with another code.',
-            VANISHED + FAILED,
+            LOST,
             notes("lost", never=("bye",)),
         ),
     ),

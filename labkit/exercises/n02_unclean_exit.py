@@ -9,6 +9,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, cleans_up, passes
+from labkit.exercises.staging import wordless
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -73,6 +74,7 @@ async def without_database(request: web.Request) -> web.WebSocketResponse:
 
 
 VANISHES = (Trial("reset"), Trial("fin"), Trial("half-close"), Trial("truncated-frame"))
+WORDLESS = wordless(Trial("reset"))
 
 EXERCISE = Exercise(
     name="unclean-exit",
@@ -96,8 +98,8 @@ EXERCISE = Exercise(
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", VANISHES, answers),
-        Rule("release", "The database is closed, in full, before your handler ends.", VANISHES, cleans_up),
-        Rule("passes", "A cancel passes: a handler that is cancelled ends as cancelled.", VANISHES, passes),
+        Rule("release", "The database is closed, in full, before your handler ends.", VANISHES + WORDLESS, cleans_up),
+        Rule("passes", "A cancel passes: a handler that is cancelled ends as cancelled.", VANISHES + WORDLESS, passes),
     ),
     wrong={
         except_exception: "release",

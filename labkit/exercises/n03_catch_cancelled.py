@@ -13,7 +13,7 @@ from labkit.events import CleanupOpen, HandlerCancelled, HandlerLine, HandlerNot
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.punctual import excess, stood_still, turn_at
 from labkit.exercises.rules import broken, cleans_up, kept, notes, passes_in_cleanup
-from labkit.exercises.staging import TalksOn
+from labkit.exercises.staging import TalksOn, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 from labkit.faults import SecondCancel
@@ -190,8 +190,9 @@ def limited(run: Run) -> Ruling:
     evidence = f"{ruling.evidence}: {milliseconds(took)} after its start"
     # The limit may begin when all is ready for the first message. A busy machine is late, for a timer of the lab too.
     first = summary.events.first(HandlerRecv)
+    latest_begin = interrupted.at - _EARLIEST if first is None else first.at
     begun = summary.events.all(HandlerStart, CleanupOpen, HandlerLine)
-    ready = max(event.at for event in begun if first is None or event.at < first.at)
+    ready = max((event.at for event in begun if event.at <= latest_begin), default=summary.start.at)
     due = 1 + ready
     latest = turn_at(run, due) + _LATER + _TURNS * excess(run, summary.start.at, interrupted.at)
     if took < _EARLIEST or interrupted.at > latest:
@@ -251,7 +252,9 @@ def no_interruption(run: Run) -> Ruling:
 
 VANISHES = (Trial("reset"), Trial("fin"))
 GOODBYE = (Trial("close"),)
-STAYS = (Trial(None, patience=2.5, trap=True), Trial(TalksOn(every=0.3), patience=2.5))
+QUIET = Trial(None, patience=2.5, trap=True)
+STAYS = (QUIET, Trial(TalksOn(every=0.3), patience=2.5), *wordless(QUIET))
+WORDLESS = wordless(Trial("reset"))
 CANCELLED = (Trial(SecondCancel(times=1)), Trial(SecondCancel(times=2)))
 
 CANCEL = ("aiohttp-cancel",)
@@ -289,14 +292,14 @@ EXERCISE = Exercise(
         Rule(
             "passes",
             "A cancel passes, wherever it strikes: your handler ends as cancelled.",
-            VANISHES + GOODBYE + CANCELLED,
+            VANISHES + WORDLESS + GOODBYE + CANCELLED,
             in_time(passes_in_cleanup),
             CANCEL,
         ),
         Rule(
             "seen",
             'You note "interrupted", once, when the client vanishes.',
-            VANISHES,
+            VANISHES + WORDLESS,
             in_time(notes("interrupted", never=("time is up",))),
             CANCEL,
         ),
@@ -309,7 +312,7 @@ EXERCISE = Exercise(
         Rule(
             "release",
             "The database is closed, in full, before your handler ends.",
-            VANISHES + STAYS,
+            VANISHES + WORDLESS + STAYS,
             in_time(cleans_up),
             CANCEL,
         ),

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, notes, quiet
-from labkit.faults import Close
+from labkit.exercises.staging import FAILED, POLITE, VANISHED, wordless
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -81,11 +81,8 @@ async def around_async_for(websocket: ServerConnection) -> None:
         labkit.note("lost")
 
 
-POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
-VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
-# A Close frame is no goodbye if its code reports a failure.
-FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1008, 1011, 1013, 3000, 4000))
-LOST = VANISHED + FAILED
+LEFT = POLITE + wordless(Trial("close"))
+LOST = VANISHED + FAILED + wordless(Trial("reset"))
 
 EXERCISE = Exercise(
     name="recv",
@@ -106,11 +103,9 @@ EXERCISE = Exercise(
     stacks=("websockets",),
     rules=(
         Rule("echo", "Each message comes back to the client.", POLITE, answers),
-        Rule(
-            "left", 'You note "left", once, for a client that closes normally.', POLITE, notes("left", never=("lost",))
-        ),
+        Rule("left", 'You note "left", once, for a client that closes normally.', LEFT, notes("left", never=("lost",))),
         Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost", never=("left",))),
-        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", POLITE + LOST, quiet),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", LEFT + LOST, quiet),
     ),
     wrong={
         one_for_both: "lost",

@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, cleans_up, quiet, stays, within
+from labkit.exercises.staging import wordless
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -87,6 +88,7 @@ async def heartbeat_and_a_limit(request: web.Request) -> web.WebSocketResponse:
 
 
 SILENCE = (Trial("blackhole", patience=2.5),)
+EVEN_AT_FIRST = SILENCE + wordless(*SILENCE)
 # Longer than the 2 s of the rule "notices": a handler that only limits its waiting time would end a quiet client too.
 QUIET = (Trial(None, patience=5.5, trap=True),)
 
@@ -112,9 +114,9 @@ EXERCISE = Exercise(
     stacks=("aiohttp", "aiohttp-cancel"),
     rules=(
         Rule("echo", "Each message comes back to the client.", SILENCE, answers),
-        Rule("notices", "Your handler ends within 2 s of the silence.", SILENCE, within(2.0)),
-        Rule("release", "The database is closed before your handler ends.", SILENCE, cleans_up),
-        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", SILENCE, quiet),
+        Rule("notices", "Your handler ends within 2 s of the silence.", EVEN_AT_FIRST, within(2.0)),
+        Rule("release", "The database is closed before your handler ends.", EVEN_AT_FIRST, cleans_up),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", EVEN_AT_FIRST, quiet),
         Rule("keeps", "A client that is only quiet, here for 5 s, is kept.", QUIET, stays),
     ),
     wrong={

@@ -10,6 +10,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, closes, leaves_nothing, passes
+from labkit.exercises.staging import wordless
 from labkit.faults import SecondCancel
 
 
@@ -127,7 +128,7 @@ async def always_cancelled(request: web.Request) -> web.WebSocketResponse:
 _closes = closes(3, in_one_go=True)
 
 CLOSE = (Trial("close"),)
-CANCEL = (Trial("reset"), Trial(SecondCancel(times=1)))
+CANCEL = (Trial("reset"), Trial(SecondCancel(times=1)), *wordless(Trial("reset")))
 
 EXERCISE = Exercise(
     name="one-cancel",

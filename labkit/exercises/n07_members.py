@@ -20,6 +20,7 @@ from labkit.clients import OWN, make_client
 from labkit.events import ClientRecv, ClientSend, HandlerRecv
 from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
 from labkit.exercises.rules import answers, broken, kept, quiet
+from labkit.exercises.staging import wordless
 from labkit.exercises.summary import Summary
 from labkit.experiment.hosting import host
 from labkit.experiment.play import play
@@ -201,8 +202,18 @@ class Members(set[ServerConnection]):
         super().update(*others)
         self.joined.update(dict.fromkeys(self - before, now()))
 
+    def symmetric_difference_update(self, others: Iterable[ServerConnection], /) -> None:
+        """Add those that are not there, and remove those that are."""
+        before = set(self)
+        super().symmetric_difference_update(others)
+        self.joined.update(dict.fromkeys(self - before, now()))
+
     def __ior__(self, others: Any) -> Self:  # type: ignore[misc, override]
         self.update(others)
+        return self
+
+    def __ixor__(self, others: Any) -> Self:  # type: ignore[misc, override]
+        self.symmetric_difference_update(others)
         return self
 
 
@@ -213,7 +224,7 @@ class _Account:
     Attributes:
         joined: when the handler added its own connection, in seconds since the timeline began; None if it did not.
         stayed: whether the connection was still there when the handler ended.
-        gone: how many of the other clients were no longer there.
+        gone: how many of the other clients were no longer there, or no longer connected.
         heard: what the client heard that was there from the beginning.
         heard_late: what the client heard that joined after the first answer.
         late_since: when that client joined.
@@ -256,7 +267,7 @@ async def given(handler: ExerciseHandler) -> AsyncIterator[ExerciseHandler]:
                 account.joined = None if joined is None else joined - here.timeline.began
                 account.stayed = websocket in members
                 expected = {other.connection} | ({late.connection} & members.joined.keys())
-                account.gone = len(expected - members)
+                account.gone = len(expected - {member for member in members if member.state is State.OPEN})
 
         # wraps() copies a signature of two parameters; the library has to see a handler of one parameter.
         parameter = inspect.Parameter("websocket", inspect.Parameter.POSITIONAL_ONLY)
@@ -385,6 +396,7 @@ ENDS = tuple(
     Trial(fault, _MESSAGES, answered=False, trap=True)
     for fault in ("close", "going-away", "reset", "fin", Close(code=4000))
 )
+WORDLESS = wordless(ENDS[0], ENDS[2])
 
 EXERCISE = Exercise(
     name="members",
@@ -417,10 +429,10 @@ EXERCISE = Exercise(
         Rule(
             "strikes-off",
             "Your connection is in `members` from the start, and out of it at every ending; other clients' stay.",
-            ENDS,
+            ENDS + WORDLESS,
             strikes_off,
         ),
-        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", ENDS, quiet),
+        Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", ENDS + WORDLESS, quiet),
     ),
     wrong={
         strikes_off_while_it_counts: "reaches",

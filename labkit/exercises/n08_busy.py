@@ -13,7 +13,7 @@ import labkit
 from labkit.events import ClientRecv, ClientSend
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.rules import broken, cleans_up, kept, leaves_nothing, quiet, within
-from labkit.exercises.staging import AllAtOnce, InTheMiddle
+from labkit.exercises.staging import AllAtOnce, InTheMiddle, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 
@@ -155,6 +155,8 @@ def done(run: Run) -> Ruling:
         )
     if not jobs:
         return Ruling("unknown", summary.ended)
+    if summary.fault is None and run.fault != "none" and summary.end is not None:
+        return broken(f"{len(answers)} jobs were answered, and {summary.ended}, before the client was through")
     if wrong := next((answer for answer in answers if answer.text != "'done'"), None):
         return broken(f"a job was answered by {wrong.text} at {summary.at(wrong)}; {summary.ended}")
     # The shortest first: those that run side by side are done in this order.
@@ -185,6 +187,7 @@ AT_ONCE = (Trial(AllAtOnce(messages=("0.3", "0.05")), messages=("0.01",)),)
 SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
 LONG = (Trial(InTheMiddle("shutdown"), messages=("0.01",)), Trial(InTheMiddle("close"), messages=("0.01",)))
 VANISHES = (Trial(InTheMiddle("reset"), messages=("0.01",)),)
+WORDLESS = wordless(Trial("close"), Trial("shutdown"))
 
 EXERCISE = Exercise(
     name="busy",
@@ -221,7 +224,7 @@ EXERCISE = Exercise(
         Rule(
             "nothing-escapes",
             "After a shutdown or a Close, no exception leaves your handler, and nothing is logged.",
-            SHORT + LONG,
+            SHORT + LONG + WORDLESS,
             quiet,
         ),
     ),

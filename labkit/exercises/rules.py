@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import Final
 
 from labkit.events import (
@@ -94,7 +95,8 @@ def closes(number: int, *, in_one_go: bool = False) -> Callable[[Run], Ruling]:
 
     Args:
         number: how many resources have to be open when the fault strikes.
-        in_one_go: whether a closing that is cut short breaks the rule even if the handler closes the resource again.
+        in_one_go: whether a closing that is cut short breaks the rule even if the handler closes the resource again,
+            and one that begins a second time before the first is through.
 
     Returns:
         The test.
@@ -116,6 +118,9 @@ def closes(number: int, *, in_one_go: bool = False) -> Callable[[Run], Ruling]:
             return broken(f"your handler opened {_resources(len(lives))}, not {number}; {summary.ended}")
         if in_one_go and cleanup == "complete" and (cut := summary.events.first(CleanupTruncated)):
             again = f"the closing of `{cut.text}` was cut short at {summary.at(cut)}, and had to begin again"
+            return broken(f"{summary.struck}; {again}: what is half closed may not bear that")
+        if in_one_go and (second := _closing_at_once(list(lives.values()))):
+            again = f"the closing of `{second.text}` began again at {summary.at(second)}, in the middle of the first"
             return broken(f"{summary.struck}; {again}: what is half closed may not bear that")
         # The evidence names the resource whose cleanup went worst.
         lasts = [life[-1] for life in lives.values()]
@@ -158,6 +163,13 @@ def _closed(summary: Summary, cleanup: str, last: Event, lives: Sequence[Sequenc
             return broken(f"{summary.struck}; {summary.ended}, when {name} was not closed, nor was it later")
         case _:
             return Ruling("unknown", f"{summary.struck}; {name} was still closing {summary.waited} later", late=True)
+
+
+def _closing_at_once(lives: Sequence[Sequence[Event]]) -> Event | None:
+    """Find the first closing that begins in the middle of another one of the same resource."""
+    pairs = [pair for life in lives for pair in pairwise(life)]
+    twice = [second for first, second in pairs if isinstance(first, CleanupClosing) and first.kind == second.kind]
+    return min(twice, key=lambda event: event.at, default=None)
 
 
 def _open_at(life: Sequence[Event], fault: Event) -> bool:

@@ -5,7 +5,7 @@ They are faults for ``play``, and belong to no family, so that neither ``labkit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labkit.events import (
     ClientEnded,
@@ -18,14 +18,27 @@ from labkit.events import (
     LoopUnblocked,
     WireFrame,
 )
-from labkit.faults import Fault
+from labkit.exercises.exercise import Trial
+from labkit.faults import Close, Fault
 from labkit.faults.fault import Scene, find_fault
 from labkit.support.clock import scaled
 
-__all__ = ["AllAtOnce", "Burst", "InTheMiddle", "TalksOn"]
+__all__ = ["FAILED", "POLITE", "VANISHED", "AllAtOnce", "Burst", "InTheMiddle", "TalksOn", "wordless"]
 
 #: The family of what is staged here.
 _FAMILY = "exercise"
+
+#: The ways to say goodbye, and to vanish.
+POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
+VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
+
+#: A Close frame is no goodbye if its code reports a failure: each code that is assigned, and some of a program's own.
+FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1003, *range(1007, 1015), 3000, 4000, 4999))
+
+
+def wordless(*trials: Trial) -> tuple[Trial, ...]:
+    """Return the trials with a client that has said nothing: a handler that waits for a first word is not through."""
+    return tuple(replace(trial, messages=()) for trial in trials)
 
 
 @dataclass(frozen=True)

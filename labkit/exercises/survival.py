@@ -17,7 +17,7 @@ from labkit.exercises.rules import (
     stays,
     within,
 )
-from labkit.exercises.staging import Burst
+from labkit.exercises.staging import Burst, wordless
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
 from labkit.faults import FAULTS, SecondCancel
@@ -60,6 +60,7 @@ def survival(*, over: Iterable[str] = (), shutdown: dict[str, float] | None = No
             trials["end" if name in named else fault.demands].append(trial)
 
     trials["end"].append(Trial(Burst(), patience=_PATIENCE))
+    trials["end"] += wordless(Trial("close", patience=_PATIENCE), Trial("reset", patience=_PATIENCE))
     # Twice is not enough where the second one still meets what the first one has interrupted, as `wait_for` of Python
     # 3.11 waits for it.
     trials["end"].append(Trial(SecondCancel(times=4), patience=_PATIENCE))

@@ -132,7 +132,8 @@ class SecondCancel(Fault, name="second-cancel", family="server"):
     Look for: the second cancel cuts the cleanup short, and ``shield`` alone does not help.
 
     Args:
-        times: the number of cancels. Each comes when the handler awaits something again after the previous one.
+        times: the number of cancels. Each comes when the handler awaits something again after the previous one. No
+            ``labkit.resource`` is closed before the last one has come, so that a slow machine changes nothing.
     """
 
     happened = "your handler was cancelled"
@@ -148,9 +149,10 @@ class SecondCancel(Fault, name="second-cancel", family="server"):
 
     async def strike(self, scene: Scene) -> None:
         """Cancel the handler; when it awaits something again, cancel it again."""
-        for _ in range(self.times):
-            try:
-                async with timeout(scene.patience):
-                    await scene.server.cancel()
-            except TimeoutError:
-                return
+        with scene.timeline.hold_closings():
+            for _ in range(self.times):
+                try:
+                    async with timeout(scene.patience):
+                        await scene.server.cancel()
+                except TimeoutError:
+                    return

@@ -9,6 +9,8 @@ import pytest
 from labkit.events import Lane, make
 from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Trial
+from labkit.exercises.n05_receive_timeout import asks
+from labkit.exercises.punctual import Turns
 from labkit.exercises.rules import answers_after, cleans_up, ends, quiet, within
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
@@ -124,3 +126,24 @@ def test_a_reader_that_stalls_is_noticed_from_the_send_that_is_stuck(monkeypatch
     assert within(2.0)(told(CONNECT, START, FAULT, *sends, end(12.9), STOP)).state == "broken"
     assert within(0.5)(told(CONNECT, START, stalls, *sends, end(12.9), STOP)).state == "broken"
     assert within(2.0)(told(CONNECT, START, stalls, *sends[:1], end(12.9), STOP)).state == "broken"
+
+
+@pytest.mark.parametrize(
+    ("silences", "state"), [((0.14,), "unknown"), ((0.1, 0.14, 0.14), "kept"), ((0.08, 0.14, 0.14), "unknown")]
+)
+def test_a_loop_that_turns_seldom_does_not_tell_how_often_it_is_asked(
+    silences: tuple[float, ...], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first turn after 100 ms is the one in which the question comes; now and then, one shows the limit."""
+    times = [10.1]  # when the handler starts
+    for number in range(30):
+        times.append(times[-1] + silences[number % len(silences)])
+    said = [(at, "handler", "send", "'still there?'", {"type": "text"}) for at in times[1:]]
+    monkeypatch.setattr(Turns, "of", lambda _: _Seldom(times))
+    assert asks(told(CONNECT, START, *said, fault="none")).state == state
+
+
+class _Seldom(Turns):
+    def __init__(self, times: list[float]) -> None:
+        super().__init__()
+        self._times = times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from aiohttp import web
 
 import labkit
 from labkit.errors import BadValue
+from labkit.events import CleanupClosed, HandlerCancelled
 from labkit.faults.server import InducedError
 from tests import handlers
 from tests.faults.expectations import by_stack
@@ -163,6 +165,24 @@ async def test_a_second_cancel_cuts_the_cleanup_that_is_in_flight(on: str) -> No
     assert [e.kind for e in run.timeline.select("cleanup", "closed", "truncated")] == ["truncated", "closed", "closed"]
     assert run.verdict.cleanup == "truncated"
     assert "cleanup truncated (cache)" in run.verdict.sentence
+
+
+async def test_no_resource_is_closed_before_the_last_cancel() -> None:
+    """However little the closing takes, and however slow the loop is."""
+
+    async def holds(websocket: Any) -> None:
+        database = await labkit.resource("database").open()
+        try:
+            await websocket.wait_closed()
+        finally:
+            closing = asyncio.create_task(database.close())
+            while not closing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
+
+    run = await labkit.play(holds, on="websockets", fault=labkit.SecondCancel(times=25))
+    kinds = [event.kind for event in run.timeline.all(HandlerCancelled, CleanupClosed)]
+    assert kinds == ["cancelled"] * 25 + ["closed"]
 
 
 async def test_a_cancel_is_that_of_a_limit_of_time_which_fires() -> None:

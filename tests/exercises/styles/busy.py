@@ -259,3 +259,23 @@ async def answers_in_any_case(websocket: ServerConnection) -> None:
         async for seconds in websocket:
             await job_or_end(websocket, asyncio.sleep(float(seconds)))
             await websocket.send("done")
+
+
+@of.breaks("nothing-escapes")
+async def the_first_job_is_never_interrupted(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        await asyncio.sleep(float(await websocket.recv()))
+        await websocket.send("done")
+        with suppress(ConnectionClosed):
+            async for seconds in websocket:
+                if not await job_or_end(websocket, asyncio.sleep(float(seconds))):
+                    return
+                await websocket.send("done")
+
+
+@of.breaks("done")
+async def one_job_and_no_more(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed):
+            if await job_or_end(websocket, asyncio.sleep(float(await websocket.recv()))):
+                await websocket.send("done")

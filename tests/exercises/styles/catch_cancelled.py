@@ -275,3 +275,34 @@ async def keeps_what_comes_during_the_cleanup(request: web.Request) -> web.WebSo
         except asyncio.CancelledError:
             labkit.note("closing was cut short")
     return ws
+
+
+@of.breaks("limit")
+async def its_second_begins_with_the_first_message(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    async with labkit.resource("database", closing=0.05):
+        with seen():
+            message = await ws.receive()
+        if message.type is WSMsgType.TEXT:
+            await ws.send_str(message.data)
+            try:
+                async with asyncio.timeout(1):
+                    await noted(ws)
+            except TimeoutError:
+                labkit.note("time is up")
+    return ws
+
+
+@of.breaks("release")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    database = await labkit.resource("database", closing=0.05).open()
+    await ws.send_str(await ws.receive_str())
+    try:
+        async with asyncio.timeout(1):
+            await noted(ws)
+    except TimeoutError:
+        labkit.note("time is up")
+    finally:
+        await database.close()
+    return ws

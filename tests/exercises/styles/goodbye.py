@@ -171,3 +171,32 @@ async def the_wrong_way_round(request: web.Request) -> web.WebSocketResponse:
     await echo(ws)
     labkit.note("lost" if ws.close_code in NORMAL else "bye")
     return ws
+
+
+@of.breaks("lost")
+async def restarts_are_fine(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    await echo(ws)
+    labkit.note("bye" if ws.close_code in NORMAL | {1012} else "lost")
+    return ws
+
+
+@of.breaks("bye")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    await ws.send_str(await ws.receive_str())
+    await echo(ws)
+    tell(ws)
+    return ws
+
+
+@of.breaks("lost")
+async def only_of_those_who_spoke(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    spoke = False
+    async for message in ws:
+        spoke = True
+        await ws.send_str(message.data)
+    if spoke:
+        tell(ws)
+    return ws

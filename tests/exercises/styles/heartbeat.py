@@ -176,3 +176,12 @@ async def raises_the_error(request: web.Request) -> web.WebSocketResponse:
                 raise message.data
             await ws.send_str(message.data)
     return ws
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request, heartbeat=0.5)
+    async with labkit.resource("database"):
+        await ws.send_str(await ws.receive_str())
+        await echo(ws)
+    return ws

@@ -242,3 +242,34 @@ async def removes_it_twice(websocket: ServerConnection, members: Members) -> Non
                 broadcast(members, message)
         except ConnectionClosed:
             members.remove(websocket)
+
+
+@of.keeps
+async def turns_its_place_over(websocket: ServerConnection, members: Members) -> None:
+    members ^= {websocket}
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members ^= {websocket}
+
+
+@of.breaks("strikes-off")
+async def closes_the_others_too(websocket: ServerConnection, members: Members) -> None:
+    async with membership(websocket, members):
+        with suppress(ConnectionClosed):
+            async for message in websocket:
+                broadcast(members, message)
+        for member in list(members):
+            await member.close()
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(websocket: ServerConnection, members: Members) -> None:
+    async with membership(websocket, members):
+        broadcast(members, await websocket.recv())
+        with suppress(ConnectionClosed):
+            async for message in websocket:
+                broadcast(members, message)

@@ -239,3 +239,34 @@ async def two_are_enough(request: web.Request) -> web.WebSocketResponse:
     finally:
         await finish(close_all(resources[1:]))
     return ws
+
+
+@of.breaks("release")
+async def closes_again_in_the_middle(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    cancel = None
+    try:
+        await echo(ws)
+    finally:
+        while True:
+            try:
+                await asyncio.shield(close_all(resources))
+                break
+            except asyncio.CancelledError as error:
+                cancel = error
+        if cancel is not None:
+            raise cancel
+    return ws
+
+
+@of.breaks("release")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    await ws.send_str(await ws.receive_str())
+    try:
+        await echo(ws)
+    finally:
+        await finish(close_all(resources))
+    return ws

@@ -218,3 +218,16 @@ async def expects_no_loss_while_it_asks(websocket: ServerConnection) -> None:
         except TimeoutError:
             message = QUESTION
         await websocket.send(message)
+
+
+@of.breaks("asks")
+async def waits_for_the_first_message(websocket: ServerConnection) -> None:
+    with suppress(ConnectionClosed):
+        await websocket.send(await websocket.recv())
+        await Asks()(websocket)
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(websocket: ServerConnection) -> None:
+    await websocket.send(await websocket.recv())
+    await Asks()(websocket)

@@ -180,3 +180,17 @@ async def notes_before_it_knows(websocket: ServerConnection) -> None:
         pass
     finally:
         labkit.note("lost")
+
+
+@of.breaks("lost")
+async def restarts_are_fine(websocket: ServerConnection) -> None:
+    try:
+        await echo(websocket)
+    except ConnectionClosed:
+        labkit.note("left" if websocket.close_code in {1000, 1001, 1005, 1012} else "lost")
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(websocket: ServerConnection) -> None:
+    await websocket.send(await websocket.recv())
+    await Echo()(websocket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.exercises.styles import one_cancel, opened, styles_of
 from tests.exercises.styles.one_cancel import close_all, echo, finish, open_all
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 of = styles_of("second-cancel")
 of.right += one_cancel.HOLD
-of.wrong[one_cancel.waits_once_more] = "release"
+of.wrong |= dict.fromkeys((one_cancel.waits_once_more, one_cancel.closes_again_in_the_middle), "release")
 
 
 @of.breaks("release")
@@ -88,6 +88,40 @@ async def begins_again_after_each_cancel(request: web.Request) -> web.WebSocketR
                 cancel = error
             else:
                 resources.pop()
+        if cancel is not None:
+            raise cancel
+    return ws
+
+
+@of.keeps
+async def closes_all_at_the_same_time(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    try:
+        await echo(ws)
+    finally:
+        await finish(at_the_same_time(resources))
+    return ws
+
+
+async def at_the_same_time(resources: list[Any]) -> None:
+    await asyncio.gather(*(resource.close() for resource in resources))
+
+
+@of.breaks("release")
+async def twenty_tries(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources = await open_all()
+    cancel = None
+    try:
+        await echo(ws)
+    finally:
+        closing = asyncio.create_task(at_the_same_time(resources))
+        for _ in range(20):
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                cancel = error
         if cancel is not None:
             raise cancel
     return ws

@@ -191,3 +191,12 @@ async def forgets_its_pinger(request: web.Request) -> web.WebSocketResponse:
 
 
 PINGERS: list[asyncio.Task[None]] = []
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request, heartbeat=0.5)
+    async with Database():
+        await ws.send_str(await ws.receive_str())
+        await echo(request, ws)
+    return ws

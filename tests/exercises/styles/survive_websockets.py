@@ -183,3 +183,10 @@ async def hurries_behind_wait_for(websocket: ServerConnection) -> None:
                     await asyncio.wait_for(await websocket.ping(), LIMIT)
                 else:
                     await asyncio.wait_for(websocket.send(message), LIMIT)
+
+
+@of.breaks("nothing-escapes")
+async def asks_for_a_name_first(websocket: ServerConnection) -> None:
+    async with Database():
+        await websocket.send(await websocket.recv())
+        await converse(websocket)

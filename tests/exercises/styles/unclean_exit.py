@@ -199,3 +199,15 @@ async def catches_everything(request: web.Request) -> web.WebSocketResponse:
         labkit.note("gone")
     await database.close()
     return ws
+
+
+@of.breaks("release")
+async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    database = await labkit.resource("database", closing=0.02).open()
+    await ws.send_str(await ws.receive_str())
+    try:
+        await echo(ws)
+    finally:
+        await database.close()
+    return ws
