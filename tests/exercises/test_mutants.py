@@ -87,6 +87,20 @@ async def test_the_oracle_finds_the_starter_wrong(name: str) -> None:
     assert await is_wrong(name, labkit.EXERCISES[name].starter_source)
 
 
+async def test_the_oracle_does_not_mind_a_busy_machine() -> None:
+    """A program that gets no time, for half of what its limits are, is not late."""
+    source = labkit.EXERCISES["receive-timeout"].solution_source.replace(
+        "while True:", "while __import__('time').sleep(0.05) is None:"
+    )
+    assert "sleep" in source
+    assert await is_wrong("receive-timeout", source) == ""
+
+
+async def test_the_oracle_ends_a_handler_that_never_yields() -> None:
+    """And says so."""
+    assert STUCK in await is_wrong("recv", "async def my_handler(websocket):\n    while True:\n        pass")
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of those that had to be stopped
 @pytest.mark.parametrize(

@@ -66,6 +66,17 @@ async def _silence(stage: Stage) -> None:
 async def _stays(_: Stage) -> None: ...
 
 
+def _waits(act: Act) -> Act:
+    """Do so when a handler that nobody has told anything has got as far as it can."""
+
+    async def wait(stage: Stage) -> None:
+        await asyncio.sleep(seconds(0.1))
+        stage.seen.struck = asyncio.get_running_loop().time()
+        await act(stage)
+
+    return wait
+
+
 def _cancels(times: int) -> Act:
     return lambda stage: stage.cancel(times)
 
@@ -96,6 +107,7 @@ OTHER: Final = {
     "fin": _fin,
     "half a frame": _half_a_frame,
 }
+WORDLESS: Final = {"1000": NORMAL["1000"], "reset": _reset}
 VANISHES: Final = {"reset": _reset, "fin": _fin, "half close": _half_close, "half a frame": _half_a_frame}
 
 
@@ -169,6 +181,8 @@ def in_one_go(seen: Seen) -> Iterator[str]:
     """No closing was cut short."""
     if any(it.cuts for it in seen.resources):
         yield "a closing is cut short"
+    if any(it.at_once for it in seen.resources):
+        yield "a closing begins in the middle of another"
 
 
 def leaves_nothing(seen: Seen) -> Iterator[str]:
@@ -189,23 +203,33 @@ def stays(seen: Seen) -> Iterator[str]:
 def _goodbye() -> Iterator[Look]:
     for what, act in (NORMAL | OTHER).items():
         yield Look("aiohttp", what, act, (echoes, returns, notes("bye" if what in NORMAL else "lost")))
+    for what, act in WORDLESS.items():
+        yield Look(
+            "aiohttp", f"{what} without a word", act, (returns, notes("bye" if what in NORMAL else "lost")), say=()
+        )
 
 
 def _recv() -> Iterator[Look]:
     for what, act in (NORMAL | OTHER).items():
         yield Look("websockets", what, act, (echoes, returns, notes("left" if what in NORMAL else "lost")))
+    for what, act in WORDLESS.items():
+        judges = (returns, notes("left" if what in NORMAL else "lost"))
+        yield Look("websockets", f"{what} without a word", act, judges, say=())
 
 
 def _unclean_exit() -> Iterator[Look]:
     for on in ("aiohttp", "aiohttp-cancel"):
         for what, act in VANISHES.items():
             yield Look(on, what, act, (echoes, passes, closes(1)))
+        yield Look(on, "reset without a word", _waits(_reset), (passes, closes(1)), say=())
 
 
 def _heartbeat() -> Iterator[Look]:
     for on in ("aiohttp", "aiohttp-cancel"):
         yield Look(on, "silence", _silence, (echoes, ends_within(2.2), passes, quiet, closes(1)), 3.0)
         yield Look(on, "quiet", _stays, (echoes, stays), 5.2)
+        judges = (ends_within(2.2), passes, quiet, closes(1))
+        yield Look(on, "silence without a word", _waits(_silence), judges, 3.0, ())
 
 
 def _limited(seen: Seen) -> Iterator[str]:
@@ -234,6 +258,7 @@ def _closed_at_last(seen: Seen) -> Iterator[str]:
 def _catch_cancelled() -> Iterator[Look]:
     hc = "aiohttp-cancel"
     yield Look(hc, "quiet", _stays, (echoes, _limited, _closed_at_last), 2.0)
+    yield Look(hc, "says nothing", _stays, (_limited, _closed_at_last), 2.0, ())
     yield Look(hc, "talks on", _talks_on(0.3, 5), (echoes, _limited, _closed_at_last), 2.0)
     yield Look(hc, "reset", _reset, (echoes, passes, notes("interrupted"), closes(1)))
     yield Look(hc, "fin", _fin, (echoes, passes, notes("interrupted"), closes(1)))
@@ -248,6 +273,8 @@ def _three(*cancels: int) -> Iterator[Look]:
     for on in ("aiohttp", "aiohttp-cancel"):
         for what, act in {"1000": NORMAL["1000"], "reset": _reset}.items():
             yield Look(on, what, act, (echoes, passes, closes(3), in_one_go, leaves_nothing))
+        judges = (passes, closes(3), in_one_go, leaves_nothing)
+        yield Look(on, "reset without a word", _waits(_reset), judges, say=())
         for times in cancels:
             yield Look(
                 on,
@@ -267,6 +294,14 @@ def _asks(seen: Seen) -> Iterator[str]:
         yield f"it asks {asked} times"
     if [it for it in seen.heard if it != _QUESTION] != ["hello", "again"]:
         yield f"its client got {[it for it in seen.heard if it != _QUESTION]}"
+
+
+def _asks_about(times: int) -> Judge:
+    def judge(seen: Seen) -> Iterator[str]:
+        if abs(seen.heard.count(_QUESTION) - times) > 2:
+            yield f"it asks {seen.heard.count(_QUESTION)} times"
+
+    return judge
 
 
 def _keeps_up(seen: Seen) -> Iterator[str]:
@@ -293,10 +328,12 @@ def _answers_late(seen: Seen) -> Iterator[str]:
 def _receive_timeout() -> Iterator[Look]:
     ws = "websockets"
     yield Look(ws, "quiet", _stays, (stays, _asks), 3.4)
+    yield Look(ws, "says nothing", _stays, (stays, _asks_about(10)), 1.0, ())
     yield Look(ws, "talks", _talks_on(0.04, 12), (_asks_nobody, _keeps_up), 0.05)
     yield Look(ws, "late", _comes_late, (_answers_late, stays), 0.1)
     for what, act in {"reset": _reset, "fin": _fin, "1000": NORMAL["1000"]}.items():
         yield Look(ws, what, act, (returns,))
+        yield Look(ws, f"{what} without a word", act, (returns,), say=())
 
 
 class _Leaves:
@@ -365,6 +402,12 @@ def _members() -> Iterator[Look]:
 
     yield Look("websockets", "says nothing", Silent(_stays), (_joins_at_once,), 0.1, ())
 
+    class Wordless(_Leaves):
+        async def __call__(self, stage: Stage) -> None:
+            await _waits(self._act)(stage)
+
+    yield Look("websockets", "reset without a word", Wordless(_reset), (returns,), say=())
+
 
 def _job(act: Act) -> Act:
     async def run(stage: Stage) -> None:
@@ -405,6 +448,7 @@ def _busy() -> Iterator[Look]:
     for what, act in {"shutdown": _shutdown, "1000": NORMAL["1000"]}.items():
         judges = (_does(1, 0), ends_within(1.0), closes(1), returns, leaves_nothing)
         yield Look(ws, f"{what} in a job", _job(act), judges, 2, ("0.01",))
+    yield Look(ws, "1000 without a word", NORMAL["1000"], (returns,), say=())
     yield Look(ws, "reset in a job", _job(_reset), (ends_within(1.0), closes(1), leaves_nothing), 2, ("0.01",))
 
 
@@ -419,6 +463,7 @@ def _survives(*stacks: str) -> Iterator[Look]:
         for what, act in {**NORMAL, **VANISHES, "bad text": _bad_text, "shutdown": _shutdown}.items():
             yield Look(on, what, act, (echoes, _ends_well, *ends), 3.0)
         yield Look(on, "silence", _silence, (echoes, _ends_well, *ends), 3.0)
+        yield Look(on, "reset without a word", _waits(_reset), (_ends_well, *ends), 3.0, ())
         for times in (1, 2, 4):
             yield Look(on, f"{times} cancels", _cancels(times), (echoes, _ends_well, *ends))
         yield Look(on, "quiet", _stays, (echoes, stays), 5.2)
