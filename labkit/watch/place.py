@@ -6,7 +6,7 @@ import linecache
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import accumulate, chain, repeat, starmap
+from itertools import accumulate, chain, repeat, starmap, tee
 from operator import attrgetter, methodcaller
 from pathlib import Path
 from types import CodeType, FrameType
@@ -61,15 +61,17 @@ def _read(frames: Iterable[FrameType | None]) -> list[Called]:
     """Read a frame, and those outside it, in a single call of C.
 
     Between two instructions the other thread may go on; a frame that has returned by then may name one outside it that
-    is no more, and Python 3.11 crashes when it is read (python/cpython#99110).
+    is no more, and Python 3.11 crashes when it is read (python/cpython#99110). A frame's code is read afterwards, since
+    Python tells audit hooks of that, which may be in Python; filelock has one.
     """
-    read: list[Called] = []
+    read: list[tuple[FrameType, tuple[int | None, dict[str, Any]]]] = []
     try:
         outwards = accumulate(chain(frames, repeat("f_back")), getattr)  # type: ignore[arg-type] # they are of two kinds
-        read.extend(map(attrgetter("f_code", "f_lineno", "f_globals"), outwards))
+        each, again = tee(outwards)
+        read.extend(zip(each, map(attrgetter("f_lineno", "f_globals"), again), strict=False))
     except AttributeError:
         pass  # there is nothing outside the outermost
-    return read
+    return [(frame.f_code, *line_and_names) for frame, line_and_names in read]
 
 
 def _module(called: Called) -> str:
