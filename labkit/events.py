@@ -704,7 +704,8 @@ class LibraryResumed(LibraryEvent, frozen=True):
 class HandlerStart(Event, frozen=True):
     """The library calls the handler.
 
-    ``given`` is the type of the handler's argument, and ``call`` the number of the call.
+    ``given`` is the type of the handler's argument, and ``call`` the number of the call. ``outline`` says that of this
+    call only the outline is recorded: that it began, and how it ended.
     """
 
     handler: str
@@ -712,6 +713,7 @@ class HandlerStart(Event, frozen=True):
     library: str
     given: str
     call: int
+    outline: bool | None = None
 
 
 @_kind("handler", "lines", "the handler's lines are watched", predictable=False, hidden=True)
@@ -980,6 +982,13 @@ class LoopHeldUp(Event, frozen=True):
 @_kind("loop", "met", "{text}", shape="break", predictable=False)
 class LoopMet(Event, frozen=True):
     """A handler writes to the client of another experiment, which is played in the same loop."""
+
+
+@_kind("loop", "crowd", "{text}", predictable=False)
+class LoopCrowd(Event, frozen=True):
+    """The host serves more connections at once than it watches ``closely``: from now on, some only in outline."""
+
+    closely: int = 0
 
 
 @_kind("loop", "target", "{text}", shape="begin", label="{text}", predictable=False)

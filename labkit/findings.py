@@ -98,6 +98,9 @@ class Findings:
         answered: for a connection that stayed while the fault struck another: whether its client still got answers to
             what it sent after the fault; None for every other connection.
         reaction: what a server that is not the lab's has done, as client and wire saw it; None where it is the lab's.
+        outline: whether the connection was watched in outline alone, as one of a crowd (``closely`` of
+            ``labkit.host``): then ``close_code``, ``noticed``, ``lines_never_ran``, ``swallowed`` and ``timed_out`` are
+            unknown.
     """
 
     ending: Ending
@@ -118,6 +121,7 @@ class Findings:
     struck: bool | None = None
     answered: Answered | None = None
     reaction: Reaction | None = None
+    outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,11 @@ class Landmarks:
         return self.end is not None and self.fault is not None and self.end.at < self.fault.at
 
     @property
+    def outline(self) -> bool:
+        """Whether the connection was watched in outline alone."""
+        return self.start is not None and bool(self.start.outline)
+
+    @property
     def over(self) -> bool:
         """Whether the experiment is over; if not, what has not happened may still happen."""
         return not isinstance(self.stop, LoopSoFar)
@@ -198,6 +207,7 @@ def find(timeline: Timeline, marks: Landmarks) -> Findings:
         struck=True if fault is not None else False if events.first(WireSpared) else None,
         answered=None if marks.elsewhere is None else _answered(events, marks.elsewhere),
         reaction=None if marks.seen else react(events, None if marks.stop is None else marks.stop.at),
+        outline=marks.outline,
     )
 
 
@@ -273,7 +283,7 @@ def _is_own(event: Event) -> bool:
 def _noticed(events: Events, marks: Landmarks) -> Noticed:
     if marks.notice is not None:
         return "yes"
-    if marks.start is None or marks.fault is None or marks.ended_before_the_fault:
+    if marks.start is None or marks.fault is None or marks.ended_before_the_fault or marks.outline:
         return "unknown"
     if marks.end is None and not marks.over:
         return "unknown"  # it may still be told
@@ -291,7 +301,7 @@ def _noticed(events: Events, marks: Landmarks) -> Noticed:
 
 def _never_ran(events: Events, start: HandlerStart | None, lines: HandlerLines | None) -> tuple[int, ...] | None:
     # `lines` is the last event of its kind: at the end it may turn out that a debugger took over the tool.
-    if lines is None or start is None or lines.tool is None:
+    if lines is None or start is None or start.outline or lines.tool is None:
         return None
     ran = {event.line for event in events.all(HandlerLine) if not event.function}
     # Of a helper that another connection's handler has called, this one need not run a line.
@@ -354,7 +364,12 @@ def find_swallowed(events: Events, end: HandlerEnd | None) -> list[HandlerSwallo
 
 def _swallowed(events: Events, marks: Landmarks) -> tuple[int, ...] | None:
     lines = [event.line for event in find_swallowed(events, marks.end)]
-    if not marks.seen or None in lines or not all(cancel.followed for cancel in events.all(HandlerCancelled)):
+    if (
+        not marks.seen
+        or marks.outline
+        or None in lines
+        or not all(cancel.followed for cancel in events.all(HandlerCancelled))
+    ):
         return None
     return tuple(sorted({line for line in lines if line is not None}))
 

@@ -43,6 +43,9 @@ __all__ = ["tell", "tell_of_others"]
 #: What the handler did for a client that stayed.
 _ANSWERS: Final[Mapping[Answered, str]] = {"yes": "still answered", "no": "no longer answered", "unknown": ""}
 
+#: Of more connections than these, not each is named.
+_CROWD: Final = 10
+
 #: Who is told more often that the connection is over does not listen.
 _AGAIN: Final = 100
 
@@ -72,7 +75,7 @@ def tell_of_others(timeline: Timeline, others: Mapping[int, Findings]) -> str:
     Returns:
         The sentences; empty if there is nothing to tell.
     """
-    return plain(" ".join([*_words_of(others), *_words_on_strangers(timeline)]))
+    return plain(" ".join([*_words_of(others), *_words_on_strangers(timeline), *_words_on_outlines(timeline)]))
 
 
 def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Iterator[str]:
@@ -91,12 +94,10 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     if len(events.all(HandlerNotice)) > _AGAIN:
         yield f"it was told more than {_AGAIN} times that the connection is over, and asked again"
     yield from _swallowed_clauses(events, marks)
-    if marks.end is not None:
-        yield _code_clause(events, marks.end, found)
-    if never_ran := found.lines_never_ran:
-        yield f"line{'s' * (len(never_ran) > 1)} {_ranges(never_ran)} never ran"
-    elif never_ran is None and start is not None:
-        yield "which lines ran is unknown"
+    if marks.outline:
+        yield "it was watched in outline, so what it was told and which lines ran is unknown"
+    else:
+        yield from _close_clauses(events, marks, found)
     if found.cleanup != "none" and start is not None:
         yield f"cleanup {found.cleanup}{find_cleanup(events, marks)[1]}"
     if fault is not None and fault.unknown is not None:
@@ -106,6 +107,16 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
         yield f"left behind: {', '.join(found.leaked)}"
     if found.complaints:
         yield f"{len(found.complaints)} complaint{'s' * (len(found.complaints) > 1)}"
+
+
+def _close_clauses(events: Events, marks: Landmarks, found: Findings) -> Iterator[str]:
+    """What is known of a handler that was watched closely: the close code, and the lines."""
+    if marks.end is not None:
+        yield _code_clause(events, marks.end, found)
+    if never_ran := found.lines_never_ran:
+        yield f"line{'s' * (len(never_ran) > 1)} {_ranges(never_ran)} never ran"
+    elif never_ran is None and marks.start is not None:
+        yield "which lines ran is unknown"
 
 
 def _client_clauses(events: Events) -> Iterator[str]:
@@ -169,7 +180,7 @@ def _cancelled(cancels: Sequence[HandlerCancelled]) -> str:
 
 def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
     """Sentences on what became of the other clients' connections; those of which the same is true share one."""
-    numbers: dict[tuple[str, str], list[str]] = {}
+    numbers: dict[tuple[str, str], list[int]] = {}
     for number, found in others.items():
         match found.ending:
             case "running":
@@ -187,13 +198,14 @@ def _words_of(others: Mapping[int, Findings]) -> Iterator[str]:
             answers = f"refused: {found.reaction.refused}"
         elif found.reaction is not None and found.reaction.tcp is not None:
             answers += f"{answers and ', and then '}dropped by the server"
-        numbers.setdefault((answers, end), []).append(str(number))
+        numbers.setdefault((answers, end), []).append(number)
     for (answers, end), those in numbers.items():
         many = len(those) > 1
         what = f" {'were' if many else 'was'} {answers}" if answers else "" if end else " stayed"
         if end:
             what += f"{', and' if answers else ':'} {'their handlers' if many else 'its handler'} {end}"
-        yield f"Connection{'s' * many} {_list(those)}{what}."
+        names = _ranges(those) if len(those) > _CROWD else _list([*map(str, those)])
+        yield f"Connection{'s' * many} {names}{what}."
 
 
 def _words_on_strangers(timeline: Timeline) -> Iterator[str]:
@@ -203,6 +215,15 @@ def _words_on_strangers(timeline: Timeline) -> Iterator[str]:
         yield "A stranger connected too, and the handler was called for it."
     elif called:
         yield f"{called} strangers connected too, and the handler was called for them."
+
+
+def _words_on_outlines(timeline: Timeline) -> Iterator[str]:
+    """A sentence on the connections of a crowd of which all but the outline is unknown."""
+    starts = timeline.all(HandlerStart)
+    if outlined := len({start.served for start in starts if start.outline}):
+        closely = len({start.served for start in starts}) - outlined
+        were = "connection was" if closely == 1 else "connections were"
+        yield f"{closely:,} {were} watched closely, and {outlined:,} in outline."
 
 
 def _client_clause(events: Events, client: ClientRefused | ClientEnded | None) -> str:

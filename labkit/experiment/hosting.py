@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from labkit.connections import Connections
+from labkit.errors import BadValue
 from labkit.events import Event, HandlerEnd, LoopStop, WireFault
 from labkit.experiment.run import Run, run_so_far
 from labkit.experiment.target import find_here
@@ -17,7 +18,7 @@ from labkit.faults.fault import registry
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.stack import Program, Stack
-from labkit.support.checks import check_seconds
+from labkit.support.checks import check_seconds, is_whole
 from labkit.support.clock import scaled
 from labkit.support.descriptors import told_if_starved
 from labkit.support.interrupts import cancel_on_interrupt
@@ -94,6 +95,7 @@ async def host(
     path: str = "/",
     timeline: Timeline | None = None,
     patience: float = 2.0,
+    closely: int | None = 50,
     **server_options: Any,
 ) -> AsyncIterator[HostedServer]:
     """Host a handler on loopback, with the library's own defaults, while the block runs.
@@ -101,6 +103,9 @@ async def host(
     What the handler prints and logs goes to the timeline, and ``server.run()`` gives a run of what has happened. At the
     end of the block, a handler whose connection is over may end by itself while the patience lasts; then every handler
     is stopped, and the tasks that handlers have left are ended.
+
+    To watch a connection closely takes several times as long as the library itself takes for it. So of a crowd, only so
+    many are: see ``closely``.
 
     Args:
         target: a handler: a coroutine function, exactly as the library wants it; or an application, as for
@@ -111,6 +116,10 @@ async def host(
             for at its end.
         patience: how long a handler may take from the end of its connection to its own, in seconds, times
             ``LABKIT_TIME_SCALE``.
+        closely: how many connections are watched closely at once; all, if None. Those that come through a
+            ``labkit.Wire`` with this timeline always are, since a fault may strike them. Of each other one, only the
+            outline is recorded: when its handler was called, when and how it ended, what it noted, printed, logged and
+            opened, and what it has left. All else of its verdict is unknown, and the run says so.
         server_options: keyword arguments for the library's own function (``AppRunner``, ``serve``).
 
     Yields:
@@ -120,13 +129,15 @@ async def host(
         UnknownName: there is no stack of this name.
         BadHandler: the target is neither a handler nor an application; or it is one, and has no handler for the path.
         BadOption: the library does not take an option.
-        BadValue: the patience is wrong, or a name cannot be found.
+        BadValue: the patience or ``closely`` is wrong, or a name cannot be found.
         LabError: no loop of asyncio runs the caller; or no file descriptor is left for the server.
     """
     target = find_here(target, "put labkit.Wire in front of it, or give it to labkit.play")
     with told_if_starved():
         stack = check_target(target, on, server_options)
     limit = scaled(check_seconds("patience", patience))
+    if closely is not None and not (is_whole(closely) and closely >= 0):
+        raise BadValue(f"closely={closely!r}; it takes a number of connections of 0 or more, or None for all")
     check_loop()
     own, timeline = timeline is None, Timeline() if timeline is None else timeline
     telltales = {other.interface: other.telltales for other in STACKS.values() if other.interface != stack.interface}
@@ -139,7 +150,13 @@ async def host(
             program = await _load(stack, target, path, timeline)
             handler = program.handler
             handler_host = Host(
-                handler, timeline, stack=stack.name, library=stack.library, telltales=telltales, also=stack.also
+                handler,
+                timeline,
+                stack=stack.name,
+                library=stack.library,
+                telltales=telltales,
+                also=stack.also,
+                closely=closely,
             )
             watches.enter_context(_watch(handler, timeline))
             blocks = watches.enter_context(watch_blocks(timeline, getattr(original(handler), "__code__", None)))
@@ -210,7 +227,7 @@ async def _let_end(server: Server, limit: float) -> None:
         return
     start = len(timeline.recorded())
     over = [event for event in timeline if why_over(event) is not None or _ends_a_connection(event)]
-    waited_for = running & Connections(timeline).served_of(over)
+    waited_for = running & (Connections(timeline).served_of(over) | server.over)
 
     ended: set[int | None] = set()
 

@@ -200,7 +200,7 @@ async def play(
             cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
             cleanup.enter_context(cancel_on_interrupt())
             account = cleanup.enter_context(accounting(timeline))
-            serve = partial(host, target, on, path=request.path, timeline=timeline, **server_options)
+            serve = partial(host, target, on, path=request.path, timeline=timeline, closely=None, **server_options)
             server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
             account.server = server
             talking = partial(talk_with, server, connections)

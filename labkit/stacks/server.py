@@ -68,7 +68,12 @@ class Server:
     @property
     def running(self) -> set[int]:
         """The numbers of the connections whose handlers run now."""
-        return {call.number for call in list(self._host.calls)}
+        return {call.number for call in list(self._host.calls)}.union(self._host.outlines.running)
+
+    @property
+    def over(self) -> set[int]:
+        """The numbers of those that are over, as far as the timeline does not tell it; in the server's own loop."""
+        return self._host.over
 
     def stands(self, only: Collection[int]) -> tuple[int | None, int]:
         """Tell where a handler waits.

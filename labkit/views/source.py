@@ -151,9 +151,11 @@ def source(timeline: Timeline) -> Source:
         return Source(name, (), origin, "No account of the handler's lines was recorded.")
     reasons: list[str] = []
     parts: list[tuple[int, str]] = []
+    tool = None if start is not None and start.outline else account.tool
     executable, first, text = set(account.executable), account.first, account.source
-    if account.tool is None:
-        reasons.append(f"Which lines ran is unknown: {account.why or 'nobody watched them'}.")
+    if tool is None:
+        outlined = "the connection was watched in outline" if account.tool else "nobody watched them"
+        reasons.append(f"Which lines ran is unknown: {account.why or outlined}.")
     if text is None:
         reasons.append("The source is not at hand; these are the lines that can run.")
         code = dict.fromkeys(sorted(executable), "")
@@ -169,7 +171,7 @@ def source(timeline: Timeline) -> Source:
     def line(number: int, text: str, executable: Collection[int], dead: Collection[int], function: str = "") -> Line:
         if number not in executable:
             return Line(number, text, "unreachable" if number in dead else "blank", function=function)
-        if account.tool is None:
+        if tool is None:
             return Line(number, text, "unknown", function=function)
         if (function, number) not in ran:
             return Line(number, text, "never", function=function)

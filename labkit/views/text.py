@@ -13,7 +13,19 @@ from labkit.support.wrapping import wrap
 from labkit.timeline import Timeline
 from labkit.views.sequence.folding import fold
 from labkit.views.sequence.pairing import pair
-from labkit.views.words import IDLE, SIGNS, Numbers, duration, failed, milliseconds, pause, stop_of, visible, zero
+from labkit.views.words import (
+    IDLE,
+    SIGNS,
+    Numbers,
+    duration,
+    failed,
+    milliseconds,
+    pause,
+    ranges,
+    stop_of,
+    visible,
+    zero,
+)
 
 if TYPE_CHECKING:
     from labkit.verdict import Verdict
@@ -26,6 +38,8 @@ _TIME, _LANE, _KIND = 9, 7, 14
 #: The narrowest text, and the least room for what the events say in a column of its own.
 _LEAST: Final = 40
 _BESIDE: Final = 24
+#: Of more connections than these, not each has a row.
+_CROWD: Final = 10
 #: The width of the names of the findings.
 _NAME: Final = 12
 
@@ -167,6 +181,12 @@ def _row(event: Event, at: float, bad: bool, columns: _Columns, numbers: Numbers
     return wrap(plain(content), columns.width, prefix, " " * indent) or [prefix.rstrip()]
 
 
+def _code(verdict: Verdict, nothing: str) -> str:
+    if verdict.close_code is not None:
+        return str(verdict.close_code)
+    return "unknown" if verdict.outline else nothing
+
+
 def _blocked(verdict: Verdict) -> str:
     where = "" if verdict.blocked_line is None else f", in line {verdict.blocked_line}"
     return f"the loop, for {duration(verdict.blocked)}{where}"
@@ -181,7 +201,7 @@ def _findings(verdict: Verdict, width: int) -> list[str]:
     findings: dict[str, list[str]] = {
         "ending": [verdict.ending],
         "exception": [verdict.exception or nothing],
-        "close code": [nothing if verdict.close_code is None else str(verdict.close_code)],
+        "close code": [_code(verdict, nothing)],
         "noticed": [noticed],
         "never ran": [
             "unknown"
@@ -202,7 +222,14 @@ def _others(timeline: Timeline, verdict: Verdict, width: int) -> list[str]:
     """The sentences of the verdicts on the other connections."""
     numbers = sorted({event.connection for event in timeline if event.connection is not None})
     others = [number for number in numbers if number not in {main_of(timeline), *strangers_of(timeline)}]
-    sentences = {f"connection {n}": [other.sentence] for n, other in zip(others, verdict.others, strict=False)}
+    by_sentence: dict[tuple[str, int], list[int]] = {}
+    for number, other in zip(others, verdict.others, strict=False):
+        # Of a crowd, those of which the same is true share a row.
+        key = other.sentence, 0 if len(others) > _CROWD else number
+        by_sentence.setdefault(key, []).append(number)
+    sentences = {
+        f"connection{'s' * (len(those) > 1)} {ranges(those)}": [told] for (told, _), those in by_sentence.items()
+    }
     return list(_table(sentences, width))
 
 

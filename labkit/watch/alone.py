@@ -17,6 +17,7 @@ from weakref import ref
 __all__ = [
     "Watcher",
     "begin_handler",
+    "begin_outline",
     "end_handler",
     "has_alone",
     "leave_alone",
@@ -39,8 +40,8 @@ class Watcher(Protocol):
 #: Who watches each thread on Python 3.11.
 watchers: Final[dict[int, Watcher]] = {}
 
-#: Who runs in a context: a library alone (True); a library, but for what the handler has started (a reference to the
-#: handler's task); or anybody (None).
+#: Who runs in a context: a library alone (True); a library, and a handler whose lines nobody watches (False); a
+#: library, but for what the handler has started (a reference to the handler's task); or anybody (None).
 _alone: Final[ContextVar[object]] = ContextVar("labkit_alone", default=None)
 
 
@@ -63,7 +64,7 @@ def has_alone(handle: object) -> bool:
     context = getattr(handle, "_context", None)
     alone = context.get(_alone) if isinstance(context, Context) else None
     if not isinstance(alone, ref):
-        return alone is True
+        return alone is not None
     # Steps of a task are methods of it.
     task = getattr(getattr(handle, "_callback", None), "__self__", None)
     return task is not None and alone() is task
@@ -78,6 +79,12 @@ def begin_handler(task: asyncio.Task[Any] | None) -> None:
     """Note that a handler is about to be called in a task: other steps in its context are of what it starts."""
     if _alone.get() is True:
         _alone.set(None if task is None else ref(task))
+
+
+def begin_outline() -> None:
+    """Note that a handler is about to be called that is watched in outline: its lines are as a library's."""
+    if _alone.get() is True:
+        _alone.set(False)
 
 
 def end_handler(packages: Collection[str], left: object) -> None:

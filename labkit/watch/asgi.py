@@ -20,6 +20,7 @@ from labkit.timeline import APPLICATION, Scope, scope
 from labkit.watch.call import Call
 from labkit.watch.host import Host
 from labkit.watch.library import TappedTransport
+from labkit.watch.outline import Outline
 from labkit.watch.stand_ins import Method, in_method, method_of_handler, within
 
 __all__ = ["App", "Channel", "find_endpoint", "list_paths", "watch_app", "watch_frameworks"]
@@ -62,11 +63,13 @@ class Channel:
     Attributes:
         close_code: the code that the application got, in ``websocket.disconnect`` or in an exception; None before.
         call: the call of the handler, while it runs.
+        outline: that in its place, if only the outline of the call is recorded.
     """
 
     def __init__(self, host: Host, receive: Receive, send: Send) -> None:
         self.close_code: int | None = None
         self.call: Call | None = None
+        self.outline: Outline | None = None
         self._host = host
         self._receive = receive
         self._send = send
@@ -108,7 +111,7 @@ class Channel:
 
     def waits_for(self, endpoint: Any) -> bool:
         """Whether an endpoint is the handler, and has not been called yet for this connection."""
-        return self.call is None and self._host.handler is endpoint
+        return self.call is None and self.outline is None and self._host.handler is endpoint
 
     async def run(self, begin: Callable[[], Any], given: str) -> Any:
         """Run the handler.
@@ -121,9 +124,12 @@ class Channel:
             What it returns.
         """
         try:
-            return await self._host.call(self, self._losses, self._prepare, begin, given)
+            return await self._host.call(self, self._losses, self._prepare, begin, given, self._note)
         finally:
-            self.call = None
+            self.call = self.outline = None
+
+    def _note(self, outline: Outline) -> None:
+        self.outline = outline
 
     @property
     def _losses(self) -> tuple[type[Exception], ...]:
@@ -368,8 +374,8 @@ def _exceptions_seen(given: MutableMapping[str, Any], channel: Channel) -> Itera
 def _seen(handlers: Mapping[Any, Any], channel: Channel) -> dict[Any, Any]:
     def make(handler: Any) -> Any:
         def note(exception: BaseException) -> None:
-            if channel.call is not None:
-                channel.call.handled = exception
+            if (call := channel.call or channel.outline) is not None:
+                call.handled = exception
 
         async def answer(connection: Any, exception: BaseException) -> Any:
             note(exception)

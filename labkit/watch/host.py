@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -15,8 +15,8 @@ from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, Lo
 from labkit.support.autojump import REAL
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
-from labkit.timeline import Timeline, scope
-from labkit.watch.alone import begin_handler, end_handler
+from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.alone import begin_handler, begin_outline, end_handler
 from labkit.watch.breaking import was_stopped
 from labkit.watch.call import Call
 from labkit.watch.cancels import run_step, tell_cancels
@@ -27,8 +27,9 @@ from labkit.watch.library import Tap, TappedTransport
 from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
+from labkit.watch.outline import Outline, Outlines
 from labkit.watch.outlived import Outlived, Tasks, end_all
-from labkit.watch.remains import steps
+from labkit.watch.remains import steps, tasks_of
 from labkit.watch.started import starts_of
 
 __all__ = ["Host"]
@@ -73,9 +74,11 @@ class Host:
         library: the library's name and version.
         telltales: for each other library, the names that only its own argument has.
         also: other packages that belong to the library, such as a framework between it and the handler.
+        closely: how many connections are watched closely at once; all, if None.
 
     Attributes:
-        calls: the calls that run now.
+        calls: the calls that run now, and are watched closely.
+        outlines: the others.
         moment: the moment at which a fault shall strike, looked for in the calls that begin from now on.
     """
 
@@ -88,6 +91,7 @@ class Host:
         library: str,
         telltales: Mapping[str, Collection[str]] = MappingProxyType({}),
         also: Collection[str] = (),
+        closely: int | None = None,
     ) -> None:
         self.handler = handler
         self._name, self._function = name_of(handler), original(handler)
@@ -97,10 +101,11 @@ class Host:
         self.stack = stack
         self.library = library
         self.calls: list[Call] = []
+        self.outlines = Outlines(timeline, closely)
         self.moment: Moment | None = None
         self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._package, self._also = library.partition(" ")[0], also
-        packages = {self._package, *also}
+        self._packages = packages = frozenset({self._package, *also})
         self._outlived = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
         self._on_raise = self._deliver  # one for all calls
         self._taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
@@ -108,14 +113,15 @@ class Host:
         self._stopped = False
         self._kept: Collection[int] | None = None  # the connections that stay, once the others have been dropped
 
-    async def call(
+    def call(
         self,
         argument: Any,
         loss_type: LossType = ConnectionError,
         prepare: Callable[[Call], Any] | None = None,
         begin: Callable[[], Any] | None = None,
         given: str | None = None,
-    ) -> Any:
+        outlined: Callable[[Outline], None] | None = None,
+    ) -> Coroutine[Any, Any, Any]:
         """Run the handler in the current task, exactly as the library would.
 
         Args:
@@ -124,14 +130,80 @@ class Host:
             prepare: called with the call before the handler starts.
             begin: calls the handler, where a framework does so, with arguments of its own; if None, the host does.
             given: what the handler is called with, in words; if None, the type of the argument.
+            outlined: called in place of ``prepare``, with the outline of the call, if only that is recorded.
 
         Returns:
-            What the handler returns. What it raises passes through, except ``SystemExit`` and ``KeyboardInterrupt``:
-            in their place, a cancel ends the library's task. An interrupt also cancels the task that made this host.
+            What to await for what the handler returns. What it raises passes through, except ``SystemExit`` and
+            ``KeyboardInterrupt``: in their place, a cancel ends the library's task. An interrupt also cancels the task
+            that made this host.
         """
         if self._stopped:
             raise asyncio.CancelledError("the experiment is over")
         tap = _tap_of(argument)
+        given = type(argument).__name__ if given is None else given
+        if tap is not None and self.outlines.take(tap, len(self.calls)):
+            return self._outline(argument, tap.scope, tap.number, begin, given, outlined)
+        return self._watch(argument, tap, loss_type, prepare, begin, given)
+
+    async def _outline(
+        self,
+        argument: Any,
+        here: Scope,
+        number: int,
+        begin: Callable[[], Any] | None,
+        given: str,
+        outlined: Callable[[Outline], None] | None,
+    ) -> Any:
+        """Run the handler, and record its outline."""
+        self.outlines.running[number] = call = Outline(here)
+        if outlined is not None:
+            outlined(call)
+        here.record(HandlerStart(self._name, self.stack, self.library, given, number, outline=True, text=self._starts))
+        ending: Literal["returned", "raised", "cancelled"] = "returned"
+        raised: BaseException | None = None
+        result: Any = None
+        begin_outline()
+        try:
+            handled = self.handler(argument) if begin is None else begin()
+            call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
+            result = await call.coroutine
+            if call.handled is not None:
+                ending, raised = "raised", call.handled
+            return result
+        except asyncio.CancelledError:
+            ending = "cancelled"
+            raise
+        except (SystemExit, KeyboardInterrupt) as exception:
+            ending, raised = "raised", exception
+            self._leave(exception, here, call.task)
+            raise asyncio.CancelledError(describe_exception(exception)) from None
+        except BaseException as exception:
+            if call.given_up or was_stopped(exception):
+                ending = "cancelled"
+                raise asyncio.CancelledError("the lab has ended the handler") from None
+            ending, raised = "raised", exception
+            raise
+        finally:
+            flush(self.timeline)
+            description = None if raised is None else describe_exception(raised)
+            text = ending if raised is None else f"raised {describe_briefly(raised)}"
+            here.record(HandlerEnd(ending, description, None, number, text=text))
+            del self.outlines.running[number]
+            call.coroutine = None
+            call.ended.set()
+            end_handler(self._packages, result if raised is None else raised)
+            del raised
+
+    async def _watch(
+        self,
+        argument: Any,
+        tap: Tap | None,
+        loss_type: LossType,
+        prepare: Callable[[Call], Any] | None,
+        begin: Callable[[], Any] | None,
+        given: str,
+    ) -> Any:
+        """Run the handler, and watch it closely."""
         number = self._next_number() if tap is None else tap.number
         call = Call(self.timeline, number, loss_type, self._package, self._also, self._on_raise)
         call.argument = argument
@@ -144,7 +216,6 @@ class Host:
             self._tasks[call.task] = number
         if prepare is not None:
             prepare(call)
-        given = type(argument).__name__ if given is None else given
         start = HandlerStart(self._name, self.stack, self.library, given, number, text=self._starts)
         call.here.record(start)
         ending: Literal["returned", "raised", "cancelled"] = "returned"
@@ -163,15 +234,8 @@ class Host:
             ending = "cancelled"
             raise
         except (SystemExit, KeyboardInterrupt) as exception:
-            # asyncio lets these two pass from a task through the loop to the caller of `run_forever`. In production
-            # that ends the process; here it would end the lab in the middle of the experiment. A cancel has the same
-            # effect on the library: it closes the connection, as after every BaseException that is not an Exception.
             ending, raised = "raised", exception
-            if isinstance(exception, KeyboardInterrupt) and not self._interrupt(call):
-                raise
-            if isinstance(exception, SystemExit):
-                message = "SystemExit in a handler, which ends the server's process outside the lab"
-                call.here.record(LoopException(describe_exception(exception), message, text=message))
+            self._leave(exception, call.here, call.task)
             raise asyncio.CancelledError(describe_exception(exception)) from None
         except BaseException as exception:
             if was_stopped(exception):
@@ -246,6 +310,11 @@ class Host:
             if tap.number not in keep:
                 tap.abort()
 
+    @property
+    def over(self) -> set[int]:
+        """The numbers of the connections that are over, of those whose handlers run and are watched in outline."""
+        return {n for n in self.outlines.running if (tap := self._taps.get(n)) is None or tap.is_over}
+
     def _deliver(self, number: int, exception: BaseException) -> None:
         self._outlived[number].deliver(exception)
 
@@ -258,9 +327,22 @@ class Host:
         if (outlived := self._outlived.get(number)) is not None:
             outlived.task_started(task)
 
-    def _interrupt(self, call: Call) -> bool:
+    def _leave(self, exception: BaseException, here: Scope, task: asyncio.Task[Any] | None) -> None:
+        """Deal with what a handler has raised to end the process; a cancel will take its place.
+
+        asyncio lets it pass from a task through the loop to the caller of ``run_forever``. In production that ends the
+        process; here it would end the lab in the middle of the experiment. A cancel has the same effect on the library:
+        it closes the connection, as after every BaseException that is not an Exception.
+        """
+        if isinstance(exception, KeyboardInterrupt) and not self._interrupt(task):
+            raise exception
+        if isinstance(exception, SystemExit):
+            message = "SystemExit in a handler, which ends the server's process outside the lab"
+            here.record(LoopException(describe_exception(exception), message, text=message))
+
+    def _interrupt(self, task: asyncio.Task[Any] | None) -> bool:
         """Cancel the task that hosts, as the interrupt of a cell does; return whether that was possible."""
-        if self._hosting_task is None or self._hosting_task is call.task:
+        if self._hosting_task is None or self._hosting_task is task:
             return False
         return self._hosting_task.cancel("KeyboardInterrupt in the handler")
 
@@ -312,10 +394,10 @@ class Host:
             limit: the longest wait, in seconds.
             only: the numbers of the handlers' connections; all, if None.
         """
-        left = self._left(only)
+        tasks = Tasks(self.timeline)
+        left = self._left(only, tasks)
         ends = asyncio.get_running_loop().time() + limit
         start = len(self.timeline.recorded())
-        tasks = Tasks(self.timeline)
         for each in left:
             each.collect(tasks)
         while self._waits_for(left) and (rest := ends - asyncio.get_running_loop().time()) > 0:
@@ -332,7 +414,8 @@ class Host:
         Args:
             only: the numbers of the handlers' connections; all, if None.
         """
-        left, tasks = self._left(only), Tasks(self.timeline)
+        tasks = Tasks(self.timeline)
+        left = self._left(only, tasks)
         for each in left:
             each.alive(tasks)
         await steps()  # a task that a timer has just started may be about to end
@@ -344,12 +427,17 @@ class Host:
         tasks = Tasks(self.timeline)
         return bool([each for each in left if each.waited_for(tasks)])
 
-    def _left(self, only: Collection[int] | None) -> list[Outlived]:
+    def _left(self, only: Collection[int] | None, tasks: Tasks) -> list[Outlived]:
         """What handlers have left that have ended; and what no handler has started, if none of them runs."""
-        numbers = {number for number in self._outlived if number is not None} if only is None else only
+        if only is None:
+            unsent = {number for number, tap in list(self._taps.items()) if tap.unsent}
+            outlined = self.outlines.left(tasks, unsent)
+            numbers: Collection[int] = outlined.union(number for number in self._outlived if number is not None)
+        else:
+            numbers = only
         running = {call.number for call in self._running(only)}
         ended = [self._outlived[number] for number in sorted(numbers) if number not in running]
-        return ended if running else [*ended, self._outlived[None]]
+        return ended if running or self.outlines.running else [*ended, self._outlived[None]]
 
     async def end_left(self) -> None:
         """End what the handlers have left, besides their tasks: kill the processes, and close what is open."""
@@ -360,7 +448,10 @@ class Host:
         tap = None if number is None else self._taps.get(number)
         if tap is None or not tap.unsent:
             return ""
-        if any(each == number and not task.done() for task, each in list(self._tasks.items())):
+        if number in self.outlines:
+            if tasks_of(self.timeline, number):
+                return ""
+        elif any(each == number and not task.done() for task, each in list(self._tasks.items())):
             return ""
         return "the connection's socket, with data that the client does not read"
 
@@ -409,7 +500,7 @@ class Host:
         """
         self._stopped = True  # a stranger may still connect
         for attempt in range(_TRIES + 1):
-            running = list(self.calls)
+            running: list[Call | Outline] = [*self.calls, *self.outlines.running.values()]
             if not running:
                 return
             for call in running:

@@ -79,6 +79,7 @@ class Tap(asyncio.Protocol):
     Attributes:
         number: the number of the connection.
         call: the call of the handler, which may ask the transport whether it is closing.
+        closely: whether its handler is watched closely, or in outline; None before it is called.
         heard: called whenever bytes of the client have been given to the library, if somebody wants to know.
         inner: the library's protocol.
         transport: the transport that the library has, once the client is connected.
@@ -98,6 +99,7 @@ class Tap(asyncio.Protocol):
         "_unanswered",
         "_waits",
         "call",
+        "closely",
         "heard",
         "inner",
         "number",
@@ -111,6 +113,7 @@ class Tap(asyncio.Protocol):
         self._dropped = False
         self._scope = Scope(timeline, "handler", number)
         self.call: Asked | None = None
+        self.closely: bool | None = None
         self.heard: Callable[[], None] | None = None
         self._head: bytes | None = b""  # what the client sent after its last complete head; None after the handshake
         self._frames_in: ControlFrames | None = None
@@ -128,6 +131,20 @@ class Tap(asyncio.Protocol):
         # asyncio's transport raises AttributeError where its buffer was still sent after `close()` and it then ended.
         if self.transport is not None and not self._lost:
             self.transport.abort()
+
+    def let_alone(self) -> None:
+        """Record nothing more of what the library does on this connection."""
+        self._head = self._frames_in = self._frames_out = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether TCP is gone, or the library has closed it."""
+        return self._lost or (self.transport is not None and self.transport.is_closing())
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of the connection."""
+        return self._scope
 
     @property
     def messages(self) -> tuple[int, int]:
@@ -233,12 +250,11 @@ class Tap(asyncio.Protocol):
             self._frames_in.feed(early)
             self._frames_out.feed(rest)
 
-    def closes(self, how: Literal["close", "write_eof", "abort"], dropped: int = 0) -> None:
+    def closes(self, how: Literal["close", "write_eof", "abort"]) -> None:
         """Record that the library ends TCP.
 
         Args:
-            how: the method that it calls. ``write_eof`` ends its own direction alone.
-            dropped: how many bytes it drops that it has not sent yet.
+            how: the method that it calls. ``write_eof`` ends its own direction alone; ``abort`` drops unsent bytes.
         """
         self._meet()
         if self._frames_out is None or self.transport is None or self.transport.is_closing():
@@ -249,6 +265,7 @@ class Tap(asyncio.Protocol):
                 self._give_up("its ping was not answered")
             elif self._waits and self._unanswered not in _FAILING and how != "write_eof":
                 self._give_up("its Close was not answered")
+        dropped = self.transport.unsent if how == "abort" else 0
         what = "closes its direction of TCP" if how == "write_eof" else "closes TCP"
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
@@ -342,7 +359,7 @@ class TappedTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """Close now, and drop the unsent bytes."""
-        self.tap.closes("abort", self.unsent)
+        self.tap.closes("abort")
         self._inner.abort()
 
     @property

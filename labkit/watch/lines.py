@@ -35,7 +35,7 @@ _FRAMEWORKS: Final = frozenset({"aiohttp", "starlette"})
 
 K = TypeVar("K")
 
-__all__ = ["begin_connection", "executable", "gather", "original", "waits_at", "watch", "watch_too"]
+__all__ = ["begin_connection", "executable", "gather", "leave_out", "original", "waits_at", "watch", "watch_too"]
 
 
 def original(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,6 +163,7 @@ class _Account:
         self.codes = [*{id(code): code for function in (*helpers, handler) for code in function.codes}.values()]
         self.functions = {id(code): function for function in (*helpers, handler) for code in function.codes}
         self.connections: set[int | None] = set()
+        self.outlined: set[int | None] = set()
         self._known: dict[tuple[int, int | None], int] = {}
         self._shared: dict[int | None, Shared] = {}
 
@@ -197,7 +198,7 @@ class _Account:
     def ran(self, here: Scope, code: CodeType, line: int) -> None:
         """Record that a line has run, with the connection's number; only the first time."""
         function = self.functions.get(id(code))
-        if function is None or not function.sees(line, here.number):
+        if function is None or here.number in self.outlined or not function.sees(line, here.number):
             return
         self._learn(function, code, line, here.number)
         self._call(here, function)
@@ -326,7 +327,7 @@ class _Listener:
         here = scope.get()
         for account in () if here is None else _accounts.get(id(here.timeline), ()):
             for function in account.functions.values() if code is None else [account.functions.get(id(code))]:
-                if function is not None and here is not None:
+                if function is not None and here is not None and here.number not in account.outlined:
                     account.let_alone.add((function, here.number))
                     if self.forked:
                         account.let_alone_in_fork(here, function)
@@ -382,6 +383,17 @@ def begin_connection(timeline: Timeline, number: int) -> None:
     for account in _accounts.get(id(timeline), ()):
         account.begin(number)
     _tool.look_again()
+
+
+def leave_out(timeline: Timeline, number: int) -> None:
+    """Note that a handler is called whose lines are not watched.
+
+    Args:
+        timeline: the experiment's timeline.
+        number: the number of the connection.
+    """
+    for account in _accounts.get(id(timeline), ()):
+        account.outlined.add(number)
 
 
 #: The functions in other files than a handler's whose lines are watched too; one may be there several times.

@@ -233,8 +233,8 @@ else:
         def _run_step(self, run: Callable[[asyncio.Handle], None], handle: asyncio.Handle) -> None:
             """Run a step of the loop, and watch it only if it may be a handler's: each call of a function is told."""
             here = self._here
-            of = scope_of_handle(handle)
-            quiet = of is None or of.lane == "client" or (not self._installed and has_alone(handle))
+            # First what is true of most steps in a crowd.
+            quiet = (not self._installed and has_alone(handle)) or _is_nobodys(handle)
             if quiet and here.quiet:
                 run(handle)
                 return
@@ -328,6 +328,10 @@ else:
 
         def _go_on(self) -> None:
             self._change(rests=False)
+
+    def _is_nobodys(handle: asyncio.Handle) -> bool:
+        """Whether a step is no server's."""
+        return (of := scope_of_handle(handle)) is None or of.lane == "client"
 
     def _count_installed(codes: list[CodeType]) -> int:
         return sum(not is_users(code.co_filename) for code in codes)

@@ -55,6 +55,11 @@ class Tasks:
         """
         return self._callbacks.get(number, ())
 
+    @property
+    def numbers(self) -> AbstractSet[int | None]:
+        """The numbers of the connections that have any, or for which the loop will call something."""
+        return self._by_number.keys() | self._callbacks.keys()
+
     def of(self, number: int | None) -> list[asyncio.Task[Any]]:
         """List those of one connection.
 

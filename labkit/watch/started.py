@@ -149,6 +149,11 @@ class Starts:
         """
         return list(self._all.get(number, ()))
 
+    @property
+    def numbers(self) -> set[int | None]:
+        """The numbers of the connections whose handlers have started something that is not over, or was lost."""
+        return {number for found in (self._all, self._lost) for number, each in list(found.items()) if each}
+
     def take_lost(self, number: int | None) -> Counter[Key]:
         """Count what Python has closed for one handler; then forget that."""
         found, lost = Counter[Key](), self._lost.get(number)
