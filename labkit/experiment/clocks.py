@@ -45,6 +45,10 @@ _OWNERS: Final = (time, dt, dt.datetime, dt.date)
 #: A hold that is shorter than this, in seconds, is not told.
 _SHORT: Final = 0.05
 
+#: So many experiments share a loop whose time jumps. None of them waits for anything but the processor; and what each
+#: looks for among the tasks and timers of the loop takes as long as there are experiments. Fewer would jump more often.
+_AT_ONCE: Final = 24
+
 
 def check_clock(clock: object) -> None:
     """Refuse what is not a clock, and the clock that jumps where the loop that runs is none of asyncio's own.
@@ -189,6 +193,7 @@ class _Thread:
         self.clock: Final = self._loop.clock
         self._loop.set_task_factory(like.get_task_factory())
         self._ended = asyncio.Event()
+        self._room = asyncio.Semaphore(_AT_ONCE)
         self._died: BaseException | None = None  # of this, before anybody has ended it
         self._gone: asyncio.Future[None] = like.create_future()
         # A daemon, so that Python can end though an interrupt has broken off the caller's loop.
@@ -217,7 +222,9 @@ class _Thread:
             self._like.call_soon_threadsafe(tell)
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine there to its end. If the caller is cancelled, so is the coroutine, and it may clean up.
+        """Run a coroutine there to its end, when there is room for it.
+
+        If the caller is cancelled, so is the coroutine, and it may clean up.
 
         Args:
             make: makes the coroutine.
@@ -229,6 +236,10 @@ class _Thread:
             LabError: the loop there has ended before the coroutine; if an exit or an interrupt has ended it, that is
                 raised.
         """
+        async with self._room:
+            return await self._run_there(make)
+
+    async def _run_there(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         done: asyncio.Future[None] = self._like.create_future()
         tasks: list[asyncio.Task[T]] = []
 

@@ -7,14 +7,14 @@ import functools
 import inspect
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import CodeType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from labkit.support.replacing import replace
-from labkit.timeline import Scope, Timeline
+from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.origin import find_line, is_users, name_file
 from labkit.watch.started import starts_here
 from labkit.watch.steps import scope_of_handle
@@ -61,32 +61,42 @@ def callbacks_of(timeline: Timeline) -> Iterator[Callback]:
         ``asyncio.sleep``, goes with a task or a connection. uvloop shows nothing of it.
     """
     loop: Any = asyncio.get_running_loop()
-    for handle, what, end in _all(loop):
+    for handle, what, end in _all(loop, timeline):
         here = scope_of_handle(handle)
-        if here is None or here.timeline is not timeline or here.lane != "handler" or handle.cancelled():
+        if here is None or here.lane != "handler" or handle.cancelled():
             continue
         if _code_of(handle) is not None or handle in _lines:
             yield Callback(here, handle, what, end)
 
 
-def _all(loop: Any) -> Iterator[tuple[asyncio.Handle, str, Callable[[], object]]]:
+def _all(loop: Any, timeline: Timeline) -> Iterator[tuple[asyncio.Handle, str, Callable[[], object]]]:
     # One that is due waits among the callbacks of the loop's turn.
-    for handle in (*getattr(loop, "_scheduled", ()), *getattr(loop, "_ready", ())):
+    for handle in _of((*getattr(loop, "_scheduled", ()), *getattr(loop, "_ready", ())), timeline):
         yield handle, "timer" if isinstance(handle, asyncio.TimerHandle) else "callback", handle.cancel
-    for number, key in dict(_selected(loop)).items():
-        reader, writer = key.data
-        if reader is not None:
-            yield reader, f"reader of descriptor {number}", functools.partial(loop.remove_reader, key.fileobj)
-        if writer is not None:
-            yield writer, f"writer of descriptor {number}", functools.partial(loop.remove_writer, key.fileobj)
+    for key in tuple(_selected(loop).values()):
+        for handle in _of(key.data, timeline):
+            if handle is key.data[0]:
+                yield handle, f"reader of descriptor {key.fd}", functools.partial(loop.remove_reader, key.fileobj)
+            else:
+                yield handle, f"writer of descriptor {key.fd}", functools.partial(loop.remove_writer, key.fileobj)
     for number, handle in dict(getattr(loop, "_signal_handlers", {})).items():
-        name = signal.Signals(number).name
-        yield handle, f"handler of {name}", functools.partial(loop.remove_signal_handler, number)
+        for each in _of((handle,), timeline):
+            name = signal.Signals(number).name
+            yield each, f"handler of {name}", functools.partial(loop.remove_signal_handler, number)
+
+
+def _of(handles: Iterable[Any], timeline: Timeline) -> list[asyncio.Handle]:
+    """Those of an experiment, out of many of others: as few steps as may be for each."""
+    return [
+        handle
+        for handle in handles
+        if handle is not None and (here := handle._context.get(scope)) is not None and here.timeline is timeline  # noqa: SLF001
+    ]
 
 
 def _selected(loop: Any) -> Any:
-    """The selector's keys by the number of the descriptor; asyncio has no public way to ask this."""
-    return getattr(getattr(loop, "_selector", None), "get_map", dict)() or {}
+    """The selector's keys by the number of the descriptor; what it has in public for this takes long for each."""
+    return getattr(getattr(loop, "_selector", None), "_fd_to_key", {})
 
 
 def describe_callback(callback: Callback, file: str) -> tuple[str, str]:

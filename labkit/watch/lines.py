@@ -96,6 +96,12 @@ def executable(code: CodeType) -> set[int]:
     return lines
 
 
+@functools.lru_cache(maxsize=256)
+def _source_of(_: int, code: CodeType) -> tuple[list[str], int]:
+    """The source of a function, and its first line; with the code's id, since codes of other comments are equal."""
+    return inspect.getsourcelines(code)
+
+
 class _Function:
     """A function that is watched: the handler, or a helper that it may call; with the functions inside it.
 
@@ -118,7 +124,7 @@ class _Function:
         if code.co_filename != "<string>":
             # A file that has changed since may hold anything by now.
             with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
-                self.source, self.first = inspect.getsourcelines(code)
+                self.source, self.first = _source_of(id(code), code)
         self._texts: dict[int, str] = {}
 
     def text(self, line: int) -> str:
