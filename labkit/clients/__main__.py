@@ -12,6 +12,7 @@ from typing import Any, Final
 from labkit.clients import Request, check_client, make_client
 from labkit.clients.library import LibraryClient
 from labkit.clients.own import OwnClient
+from labkit.clients.template import FORK, fork_clients
 from labkit.events import Event
 from labkit.support.clock import now
 from labkit.timeline import Timeline
@@ -41,12 +42,15 @@ class Reporting(Timeline):
         report([now(), event.kind, event.text, event.data])
 
 
-async def run(name: str, url: str, options: dict[str, Any], request: dict[str, Any]) -> None:
-    """Connect, and obey the parent's commands until its pipe is closed."""
-    check_client(name, options)  # this imports the library, before the parent begins to measure time
-    client: Any = make_client(name, url, Reporting(), options, request=Request(**request))
+async def run() -> None:
+    """Connect, and obey the parent's commands until its pipe is closed; the first tells the client and its server."""
     commands = asyncio.StreamReader(limit=LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    if not (first := await commands.readline()):
+        return
+    name, url, options, request = json.loads(first)
+    check_client(name, options)  # this imports the library, before the parent begins to measure time
+    client: Any = make_client(name, url, Reporting(), options, request=Request(**request))
     try:
         report(["alive"])
         async for line in commands:
@@ -71,8 +75,11 @@ def main() -> None:
     """Run like any asyncio program: on Ctrl+C, ``asyncio.run`` cancels it, and then the signal ends the process."""
     # A shell starts background jobs with SIGINT ignored, and a child process inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.argv[1:2] == [FORK]:
+        check_client(sys.argv[2], {})  # this imports the library, once for all
+        fork_clients()
     try:
-        asyncio.run(run(*json.loads(sys.argv[1])))
+        asyncio.run(run())
     except KeyboardInterrupt:
         # End by the signal itself, so that the parent sees SIGINT and not an exit status.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from labkit.clients.request import PLAIN, Request
+from labkit.clients.template import Forked, template
 from labkit.events import ClientEnded, ClientError, ClientExit, ClientSignal, make
 from labkit.support.loop import finish, until_done
 from labkit.support.processes import own_group
@@ -57,35 +58,31 @@ class ProcessClient:
         self.timeline = timeline
         self.number = number
         self._here = Scope(timeline, "client", number)
-        self._argument = json.dumps([name, url, dict(options), dataclasses.asdict(request)])
-        self._process: Process | None = None
+        self._name = name
+        self._first = [name, url, dict(options), dataclasses.asdict(request)]
+        self._process: Process | Forked | None = None
         self._reading: asyncio.Task[None] | None = None
         self._alive: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def ready(self) -> None:
         """Start the process, and wait until its program runs, without a limit."""
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        starting = asyncio.create_task(
-            asyncio.create_subprocess_exec(
-                # -P: Python must not import a file of the working directory in place of a library.
-                *(sys.executable, "-P", "-m", "labkit.clients", self._argument),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-                **own_group(),
-            )
-        )
+        starting = asyncio.create_task(self._start())
         try:
             await until_done(starting)
         finally:
             # Even if the wait was cancelled, keep the process, so that `stop` can end it.
             if starting.exception() is None:
                 self._process = starting.result()
+                self._command(self._first)
                 self._reading = asyncio.create_task(self._read(self._process))
         await asyncio.shield(self._alive)
+
+    async def _start(self) -> Process | Forked:
+        """Start the process: forked from the template of experiments that are played together, or else by itself."""
+        if (used := template.get()) is not None and (forked := await used.fork(_run, self._name)) is not None:
+            return forked
+        return await _run([], PIPE, PIPE)
 
     async def connect(self) -> bool:
         """Make the child connect and do the opening handshake.
@@ -112,7 +109,9 @@ class ProcessClient:
         name = signal.Signals(number).name
         self._here.record(ClientSignal(name, pid, text=name))
         self._send_signal(number)
-        if number == signal.SIGSTOP:
+        if number == signal.SIGSTOP and isinstance(self._process, Forked):
+            await self._process.stopped()
+        elif number == signal.SIGSTOP:
             # WNOWAIT leaves the exit status for asyncio, which waits for the child too.
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
             while os.waitid(os.P_PID, pid, options) is None:  # noqa: ASYNC110, ASYNC222 - it does not block (WNOHANG)
@@ -145,6 +144,7 @@ class ProcessClient:
         # would then report "Unknown child process" and 255.
         assert self._process is not None
         if sys.platform == "win32":
+            assert isinstance(self._process, Process)
             self._process.send_signal(number)
             return
         with contextlib.suppress(ProcessLookupError):
@@ -156,7 +156,7 @@ class ProcessClient:
         # If the process has ended, the command is lost. The timeline already shows that end.
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
-    async def _read(self, process: Process) -> None:
+    async def _read(self, process: Process | Forked) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         # Read stderr all the time, since a child that writes much to a full pipe would stand still.
@@ -184,3 +184,18 @@ class ProcessClient:
         for future in (self._alive, self._connected):
             if not future.done():
                 future.set_result(False)
+
+
+async def _run(arguments: list[str], stdin: int | IO[bytes], output: int = DEVNULL) -> Process:
+    """Run the client's program."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return await asyncio.create_subprocess_exec(
+        # -P: Python must not import a file of the working directory in place of a library.
+        *(sys.executable, "-P", "-m", "labkit.clients", *arguments),
+        stdin=stdin,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, "PYTHONPATH": path},
+        **own_group(),
+    )

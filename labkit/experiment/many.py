@@ -13,6 +13,7 @@ from contextlib import closing, nullcontext
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
+from labkit.clients.template import one_template
 from labkit.errors import BadHandler, BadValue, LabError
 from labkit.events import HandlerBlocked, LoopHeldUp, LoopMet
 from labkit.experiment.carried import Carried, carry, watching
@@ -192,10 +193,13 @@ async def _play_here(
         await until_all_done(tasks)
         return not any(task.cancelled() for task in tasks)
 
-    if await play_all(range(len(jobs)), play_first) and await play_all(held_up, play_again):
-        for number in alone:
-            if not await play_all([number], play_again):
-                break
+    # Those that take real time on any clock begin first: the others have the processor while they wait.
+    order = sorted(range(len(jobs)), key=lambda number: jobs[number].fault.needs not in {"own process", "own loop"})
+    async with one_template():
+        if await play_all(order, play_first) and await play_all(held_up, play_again):
+            for number in alone:
+                if not await play_all([number], play_again):
+                    break
     return found
 
 
