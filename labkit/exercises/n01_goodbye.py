@@ -7,7 +7,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, notes
-from labkit.exercises.staging import FAILED, POLITE, VANISHED, wordless
+from labkit.exercises.staging import FAILED, POLITE, VANISHED, empty, wordless
 
 
 async def starter(request: web.Request) -> web.WebSocketResponse:
@@ -91,7 +91,7 @@ EXERCISE = Exercise(
     ),
     stacks=("aiohttp",),
     rules=(
-        Rule("echo", "Each message comes back to the client.", POLITE, answers),
+        Rule("echo", "Each message comes back to the client.", POLITE + empty(*POLITE[:1]), answers),
         Rule(
             "bye",
             'You note "bye", once, for a client that closes with 1000, with 1001, or without a code.',

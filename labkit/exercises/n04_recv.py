@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, notes, quiet
-from labkit.exercises.staging import FAILED, POLITE, VANISHED, wordless
+from labkit.exercises.staging import FAILED, POLITE, VANISHED, empty, wordless
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -102,7 +102,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
-        Rule("echo", "Each message comes back to the client.", POLITE, answers),
+        Rule("echo", "Each message comes back to the client.", POLITE + empty(*POLITE[:1]), answers),
         Rule("left", 'You note "left", once, for a client that closes normally.', LEFT, notes("left", never=("lost",))),
         Rule("lost", 'You note "lost", once, for any other end.', LOST, notes("lost", never=("left",))),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", LEFT + LOST, quiet),

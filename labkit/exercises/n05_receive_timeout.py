@@ -13,7 +13,7 @@ from labkit.events import ClientRecv, ClientSend, Event, HandlerRecv, HandlerSen
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.punctual import excess, turn_at
 from labkit.exercises.rules import answers_after, broken, kept, quiet, stays
-from labkit.exercises.staging import TalksOn, wordless
+from labkit.exercises.staging import TalksOn, empty, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 from labkit.faults import SlowLink
@@ -294,7 +294,7 @@ EXERCISE = Exercise(
     ),
     stacks=("websockets",),
     rules=(
-        Rule("once", "Each message comes back, and only once.", QUIET, once),
+        Rule("once", "Each message comes back, and only once.", QUIET + empty(*ENDS[2:]), once),
         Rule("prompt", "A client that talks has its answers when it talks, not at your next 100 ms.", TALKS, prompt),
         Rule("asks", 'A quiet client is asked "still there?" every 100 ms.', QUIET + WORDLESS, asks),
         Rule(

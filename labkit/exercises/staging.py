@@ -23,7 +23,7 @@ from labkit.faults import Close, Fault
 from labkit.faults.fault import Scene, find_fault
 from labkit.support.clock import scaled
 
-__all__ = ["FAILED", "POLITE", "VANISHED", "AllAtOnce", "Burst", "InTheMiddle", "TalksOn", "wordless"]
+__all__ = ["FAILED", "POLITE", "VANISHED", "AllAtOnce", "Burst", "InTheMiddle", "TalksOn", "empty", "wordless"]
 
 #: The family of what is staged here.
 _FAMILY = "exercise"
@@ -34,6 +34,11 @@ VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
 
 #: A Close frame is no goodbye if its code reports a failure: each code that is assigned, and some of a program's own.
 FAILED = tuple(Trial(Close(code=code)) for code in (1002, 1003, *range(1007, 1015), 3000, 4000, 4999))
+
+
+def empty(*trials: Trial) -> tuple[Trial, ...]:
+    """Return the trials with a client whose first message is empty, which is no end and wants its answer."""
+    return tuple(replace(trial, messages=("", *trial.messages[1:])) for trial in trials)
 
 
 def wordless(*trials: Trial) -> tuple[Trial, ...]:

@@ -120,6 +120,12 @@ def echoes(seen: Seen) -> Iterator[str]:
         yield f"its client got {seen.heard[:3]}"
 
 
+def echoes_the_empty(seen: Seen) -> Iterator[str]:
+    """An empty message came back too."""
+    if seen.heard[:2] != ["", "again"]:
+        yield f"its client got {seen.heard[:3]}"
+
+
 def returns(seen: Seen) -> Iterator[str]:
     """It returned, and nobody complained."""
     if seen.end != "":
@@ -207,9 +213,11 @@ def _goodbye() -> Iterator[Look]:
         yield Look(
             "aiohttp", f"{what} without a word", act, (returns, notes("bye" if what in NORMAL else "lost")), say=()
         )
+    yield Look("aiohttp", "an empty message", NORMAL["1000"], (echoes_the_empty,), say=("", "again"))
 
 
 def _recv() -> Iterator[Look]:
+    yield Look("websockets", "an empty message", NORMAL["1000"], (echoes_the_empty,), say=("", "again"))
     for what, act in (NORMAL | OTHER).items():
         yield Look("websockets", what, act, (echoes, returns, notes("left" if what in NORMAL else "lost")))
     for what, act in WORDLESS.items():

@@ -200,3 +200,14 @@ async def only_of_those_who_spoke(request: web.Request) -> web.WebSocketResponse
     if spoke:
         tell(ws)
     return ws
+
+
+@of.breaks("echo")
+async def takes_an_empty_message_for_the_end(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    async for message in ws:
+        if not message.data:
+            break
+        await ws.send_str(message.data)
+    tell(ws)
+    return ws

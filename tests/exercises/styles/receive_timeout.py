@@ -231,3 +231,14 @@ async def waits_for_the_first_message(websocket: ServerConnection) -> None:
 async def asks_for_a_name_first(websocket: ServerConnection) -> None:
     await websocket.send(await websocket.recv())
     await Asks()(websocket)
+
+
+@of.breaks("once")
+async def takes_an_empty_message_for_silence(websocket: ServerConnection) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            message: str | bytes = ""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    message = await websocket.recv()
+            await websocket.send(message or QUESTION)

@@ -194,3 +194,14 @@ async def restarts_are_fine(websocket: ServerConnection) -> None:
 async def asks_for_a_name_first(websocket: ServerConnection) -> None:
     await websocket.send(await websocket.recv())
     await Echo()(websocket)
+
+
+@of.breaks("echo")
+async def takes_an_empty_message_for_the_end(websocket: ServerConnection) -> None:
+    try:
+        while message := await websocket.recv():
+            await websocket.send(message)
+    except ConnectionClosedOK:
+        labkit.note("left")
+    except ConnectionClosedError:
+        labkit.note("lost")

@@ -200,3 +200,16 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
         await ws.send_str(await ws.receive_str())
         await echo(request, ws)
     return ws
+
+
+@of.breaks("echo")
+async def takes_an_empty_message_for_the_end(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request, heartbeat=0.5)
+    async with Database():
+        with loses(request):
+            async for message in ws:
+                if message.type is not WSMsgType.TEXT or not message.data:
+                    break
+                async with asyncio.timeout(1):
+                    await ws.send_str(message.data)
+    return ws

@@ -190,3 +190,21 @@ async def asks_for_a_name_first(websocket: ServerConnection) -> None:
     async with Database():
         await websocket.send(await websocket.recv())
         await converse(websocket)
+
+
+@of.breaks("echo")
+async def takes_an_empty_message_for_the_end(websocket: ServerConnection) -> None:
+    async with Database():
+        with suppress(TimeoutError, ConnectionClosed):
+            while True:
+                try:
+                    async with asyncio.timeout(LIMIT):
+                        message = await websocket.recv()
+                except TimeoutError:
+                    async with asyncio.timeout(LIMIT):
+                        await (await websocket.ping())
+                    continue
+                if not message:
+                    break
+                async with asyncio.timeout(LIMIT):
+                    await websocket.send(message)
