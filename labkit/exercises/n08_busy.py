@@ -153,10 +153,10 @@ def done(run: Run) -> Ruling:
         return broken(
             f"your handler kept the loop for {milliseconds(blocked)}{where}: nothing else could run meanwhile"
         )
-    if not jobs:
-        return Ruling("unknown", summary.ended)
     if summary.fault is None and run.fault != "none" and summary.end is not None:
         return broken(f"{len(answers)} jobs were answered, and {summary.ended}, before the client was through")
+    if not jobs:
+        return Ruling("unknown", summary.ended)
     if wrong := next((answer for answer in answers if answer.text != "'done'"), None):
         return broken(f"a job was answered by {wrong.text} at {summary.at(wrong)}; {summary.ended}")
     # The shortest first: those that run side by side are done in this order.

@@ -62,6 +62,8 @@ def answers(run: Run) -> Ruling:
         refused = summary.events.first(ClientRefused)
         if refused and summary.start:
             return broken(f"{refused.text}; {summary.ended}")
+        if summary.end is not None:
+            return broken(f"{summary.ended}, before the client could say a word")
         return Ruling("unknown", summary.ended)
     if summary.fault is None and run.fault != "none" and summary.end is not None:
         return broken(f"{_messages(len(received))} came back, and {summary.ended}, before the client was through")

@@ -11,7 +11,7 @@ from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Trial
 from labkit.exercises.n05_receive_timeout import asks
 from labkit.exercises.punctual import Turns
-from labkit.exercises.rules import answers_after, cleans_up, ends, quiet, within
+from labkit.exercises.rules import answers, answers_after, cleans_up, ends, quiet, within
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
 from labkit.timeline import Timeline
@@ -69,6 +69,13 @@ def test_of_a_handler_that_never_started_nothing_is_known() -> None:
     """Neither how it ends nor what comes out of it."""
     run = told(CONNECT, FAULT, STOP)
     assert [test(run).state for test in (ends("cancelled"), quiet)] == ["unknown", "unknown"]
+
+
+def test_a_handler_that_ends_at_once_answers_nobody() -> None:
+    """It is not unknown: its client never had its turn."""
+    finding = answers(told(CONNECT, START, end(10.2), STOP))
+    assert finding.state == "broken"
+    assert "before the client could say a word" in finding.evidence
 
 
 def test_what_comes_out_of_a_handler_is_not_quiet() -> None:

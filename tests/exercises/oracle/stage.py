@@ -183,9 +183,9 @@ async def play(
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     last, since = beat[0], time.monotonic()
-    while not done.done():
+    while thread.is_alive() and not done.done():
         # Again and again, once it is stuck: what is raised in the middle of a warning, Python tells and forgets.
-        await asyncio.wait([done], timeout=0.01 if STUCK in seen.left else 0.5)
+        await asyncio.wait([done], timeout=0.05 if STUCK in seen.left else 0.5)
         if beat[0] != last:
             last, since = beat[0], time.monotonic()
         works = 0.0
@@ -196,7 +196,9 @@ async def play(
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stuck))
             with suppress(RuntimeError):  # it is closed
                 loops[0].call_soon_threadsafe(lambda: None)  # raised where Python runs, and not in the wait of a loop
-    if (problem := done.result()) is not None and not isinstance(problem, Stuck):
+    await asyncio.sleep(0)  # in which the thread's last word comes, unless it was ended on its way there
+    problem = done.result() if done.done() else None
+    if problem is not None and not isinstance(problem, Stuck):
         raise problem
     return seen
 

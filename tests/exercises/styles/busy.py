@@ -279,3 +279,9 @@ async def one_job_and_no_more(websocket: ServerConnection) -> None:
         with suppress(ConnectionClosed):
             if await job_or_end(websocket, asyncio.sleep(float(await websocket.recv()))):
                 await websocket.send("done")
+
+
+@of.breaks("done")
+async def does_no_job_at_all(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        assert websocket.request is not None
