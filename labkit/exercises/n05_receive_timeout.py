@@ -221,15 +221,17 @@ def keeps(run: Run) -> Ruling:
 def asks_the_quiet_alone(run: Run) -> Ruling:
     """The handler does not ask a client that has just spoken.
 
-    A question may come just after a message, if the client had been quiet for long enough before that one: then the
-    limit was over, and the message came too late.
+    A question may come just after a message, if the client had been quiet for long enough before that one, and had not
+    been asked: then the limit was over, and the message came too late.
     """
     summary = Summary(run)
     spoke = [event.at for event in summary.events.all(HandlerStart, HandlerRecv)]
-    for question in summary.events.all(HandlerSend):
-        before = [at for at in spoke if at <= question.at]
-        gaps = [after - at for at, after in pairwise([*before, question.at])][-2:]
-        if question.text == _QUESTION and gaps and max(gaps) < _EARLIEST:
+    questions = [event for event in summary.events.all(HandlerSend) if event.text == _QUESTION]
+    for question in questions:
+        last = max((at for at in spoke if at <= question.at), default=question.at)
+        before = sorted(at for at in [*spoke, *(asked.at for asked in questions)] if at < last)
+        gaps = [after - at for at, after in pairwise([*before[-1:], last, question.at])]
+        if max(gaps) < _EARLIEST:
             asked = f'you asked "still there?" at {summary.at(question)}'
             return broken(f"{asked}, when the client had been quiet for {milliseconds(gaps[-1])} only")
     if summary.fault is None and run.fault != "none":
@@ -245,9 +247,14 @@ def prompt(run: Run) -> Ruling:
     received = [event for event in summary.after_the_fault.all(ClientRecv) if event.text in texts]
     if not sent or not received:
         return Ruling("unknown", f"{summary.struck}; {summary.ended}")
-    # One that is lost breaks another rule; each answer belongs to the message of its place.
+    # One that is lost breaks another rule; each answer belongs to the message of its place, from the beginning on.
     # A handler that looks at intervals is late by anything up to the interval, so its quick answers prove nothing.
-    waits = sorted(answer.at - message.at for message, answer in zip(sent, received, strict=False))
+    all_sent = summary.events.all(ClientSend)
+    all_received = [event for event in summary.events.all(ClientRecv) if event.text != _QUESTION]
+    pairs = [pair for pair in zip(all_sent, all_received, strict=False) if pair[0].at >= sent[0].at]
+    waits = sorted(answer.at - message.at for message, answer in pairs)
+    if not waits:
+        return broken(f"{summary.struck}; it had {len(all_received)} answers to {len(all_sent)} messages")
     took = waits[len(waits) * 3 // 4]
     answers = f"{len(received)} answers to {len(sent)} messages, three of four within {milliseconds(took)}"
     evidence = f"{summary.struck}; it had {answers}"

@@ -9,7 +9,7 @@ import pytest
 from labkit.events import Lane, make
 from labkit.exercises.bugs import find_bug, find_stray_exception
 from labkit.exercises.exercise import Trial
-from labkit.exercises.n05_receive_timeout import asks
+from labkit.exercises.n05_receive_timeout import asks, asks_the_quiet_alone, prompt
 from labkit.exercises.punctual import Turns
 from labkit.exercises.rules import answers, answers_after, cleans_up, ends, quiet, within
 from labkit.exercises.summary import Summary
@@ -154,3 +154,29 @@ class _Seldom(Turns):
     def __init__(self, times: list[float]) -> None:
         super().__init__()
         self._times = times
+
+
+def handler(at: float, kind: str, text: str) -> Any:
+    return at, "handler", kind, text, {"type": "text"}
+
+
+def client(at: float, kind: str, text: str) -> Any:
+    return at, "client", kind, text, {"type": "text"}
+
+
+@pytest.mark.parametrize(("asked_before", "state"), [(False, "kept"), (True, "broken")])
+def test_a_question_may_come_just_after_a_message_that_came_too_late(*, asked_before: bool, state: str) -> None:
+    """But not if the client has been asked when its time was up, and once more when it spoke."""
+    first = [handler(10.2, "send", "'still there?'")] if asked_before else []
+    late = [handler(10.25, "recv", "'late'"), handler(10.26, "send", "'still there?'")]
+    assert asks_the_quiet_alone(told(CONNECT, START, *first, *late, fault="none")).state == state
+
+
+def test_an_answer_belongs_to_its_message_however_late_it_is() -> None:
+    """It is no quick answer to the next message, which has the same text."""
+    sent = [client(10.2 + number / 10, "send", "'hello'") for number in range(8)]
+    answered = [client(event[0] + 0.11, "recv", "'hello'") for event in sent]
+    talks = (10.25, "wire", "fault", "talks-on", {"fault": "talks-on", "family": "exercise", "knobs": {}})
+    finding = prompt(told(CONNECT, START, talks, *sent, *answered, fault="talks-on"))
+    assert finding.state == "broken"
+    assert "within 110 ms" in finding.evidence
