@@ -142,6 +142,7 @@ class Timeline(Events):
     Attributes:
         clock: the clock by which its events are timed.
         now: reads that clock, in seconds.
+        lent: whether its connections are meant for the handler of another experiment to write to, as in an exercise.
     """
 
     def __init__(self, began: float | None = None, clock: Clock | None = None) -> None:
@@ -154,6 +155,7 @@ class Timeline(Events):
         self._has_foreign_events = False
         self._listeners: list[Callable[[], None]] = []
         self._holds = 0
+        self.lent = False
         self._numbers: defaultdict[Lane, itertools.count[int]] = defaultdict(itertools.count)
 
     def next_number(self, lane: Lane) -> int:

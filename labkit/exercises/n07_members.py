@@ -315,6 +315,7 @@ async def _another_client() -> AsyncIterator[_Other]:
     async def stays_on(websocket: ServerConnection) -> None:
         here = scope.get()
         assert here is not None
+        here.timeline.lent = True
         connected.set_result(_Other(websocket, here.timeline))
         await finished.wait()
 
@@ -339,6 +340,7 @@ async def _dead_connections() -> list[ServerConnection]:
         await websocket.wait_closed()
 
     async with host(vanishes, "websockets") as server, AsyncExitStack() as clients:
+        server.timeline.lent = True
         for number in range(1, _DEAD + 1):
             client = make_client(OWN, server.url, server.timeline, {}, number=number)
             clients.push_async_callback(client.stop)

@@ -273,7 +273,7 @@ class Tap(asyncio.Protocol):
     def _meet(self) -> None:
         """Record in both experiments that the handler of another one, which keeps all its clients, has this one too."""
         here, ours = scope.get(), self._scope.timeline
-        if here is None or here.timeline is ours or here.lane != "handler":
+        if here is None or here.timeline is ours or here.lane != "handler" or ours.lent:
             return
         writes = (here.timeline, "the handler writes to a client of another experiment")
         for timeline, text in (writes, (ours, "the handler of another experiment writes to the client")):

@@ -308,6 +308,14 @@ async def test_an_object_that_can_be_called_is_a_handler() -> None:
     assert report.passed, report
 
 
+async def test_the_members_are_no_strangers() -> None:
+    """The handler is to write to their clients, so the report does not say that it is unknown whose doing that is."""
+    report = await labkit.check("members", labkit.EXERCISES["members"].starter)
+    assert report.runs
+    assert not [run.verdict.sentence for run in report.runs if "another experiment" in run.verdict.sentence]
+    assert not [run for run in report.runs if run.timeline.select("loop", "met")]
+
+
 @pytest.mark.parametrize("name", [NAME, "members"])
 async def test_a_wrong_signature_is_a_bug(name: str) -> None:
     """It says how to write it."""

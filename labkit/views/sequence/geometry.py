@@ -25,6 +25,8 @@ __all__ = [
 #: The height of a row in inches, and the height that each further line of a label adds.
 PITCH: Final = 0.232
 LINE: Final = 0.135
+#: The most lines of a label: what failed, beside a narrow lane, is worth some.
+_TALLEST: Final = 5
 #: Inches from a mark to its label, and between the lifetimes that overlap in a lane.
 _OFF, _SLOT = 0.12, 0.13
 #: The last slot that has a position of its own.
@@ -161,7 +163,7 @@ def label_of(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Label:
         ruler: measures the text.
 
     Returns:
-        The label; if necessary, in two lines, in three if these hold it whole, or shortened.
+        The label; if necessary, in two lines, in up to five if these hold it whole, or shortened.
     """
     x = columns.x(mark.lane, mark.slot)
     first, last = (x, x) if not plan.several else _beside(mark, plan.bars, columns)
@@ -186,8 +188,8 @@ def label_of(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Label:
     offset = 0.0 if not on_arrow else -0.045 if side == mark.flow else 0.05
     lines = ruler.wrap(text, widths[side], max_lines)
     if lines[-1].endswith("…") and not on_arrow:
-        whole = ruler.wrap(text, widths[side], max_lines + 1)
-        lines = lines if any(line.endswith("…") for line in whole) else whole
+        taller = (ruler.wrap(text, widths[side], number) for number in range(max_lines + 1, _TALLEST + 1))
+        lines = next((whole for whole in taller if not any(line.endswith("…") for line in whole)), lines)
     edge = first - _OFF if side == "left" else last + _OFF
     return Label(tuple(lines), side, edge, max(map(ruler.width, lines)), offset)
 

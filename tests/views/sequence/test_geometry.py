@@ -81,12 +81,13 @@ def test_a_label_leaves_room_for_a_remark() -> None:
     assert (label.side, label) == ("left", labelled(plan, "wire", "a label of words", flow="left"))
 
 
-def test_a_label_of_three_lines_is_whole() -> None:
-    """Two lines are the rule; a third one is taken where it saves the end of the label, and not where it does not."""
+@pytest.mark.parametrize("lines", [3, 4, 5])
+def test_a_label_of_several_lines_is_whole(lines: int) -> None:
+    """Two lines are the rule; up to five are taken where they save the end of the label, and not where they do not."""
     client = Bar("client", 0, 2, False)  # so that the other side has no more room
     plan = sheet("client", "wire", "handler", bars=(client, Bar("handler", 0, 2, True)))
     text = " ".join(["word"] * 10)
-    while len(labelled(plan, "wire", text).lines) < 3:
+    while len(labelled(plan, "wire", text).lines) < lines:
         text += " word"
         assert len(text) < 500
     assert " ".join(labelled(plan, "wire", text).lines) == text
