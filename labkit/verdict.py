@@ -21,7 +21,7 @@ class Verdict(Findings):
     It has every finding of ``labkit.findings.Findings``: ``ending``, ``exception``, ``close_code``, ``noticed``,
     ``noticed_after``, ``lines_never_ran``, ``cleanup``, ``leaked``, ``complaints``, ``client_exception``,
     ``client_close_code``, ``blocked``, ``blocked_line``, ``swallowed``, ``timed_out``,
-    ``struck``, ``answered`` and ``reaction``.
+    ``struck``, ``answered``, ``reaction`` and ``outline``.
 
     Attributes:
         sentence: all of it in plain words.
