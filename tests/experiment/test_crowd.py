@@ -161,6 +161,7 @@ async def test_what_one_in_outline_notes_logs_and_leaves_is_told() -> None:
             logging.getLogger("mine").warning("careful")
             await websocket.send(await websocket.recv())
             kept.append(asyncio.create_task(stays.wait(), name="left"))
+            asyncio.get_running_loop().call_later(1000, stays.set)
             await websocket.wait_closed()
 
     kept: list[Any] = []
@@ -170,7 +171,10 @@ async def test_what_one_in_outline_notes_logs_and_leaves_is_told() -> None:
         await ended(server, 2)
     line = handler.__code__.co_firstlineno + 5
     for connection in server.run().connections:
-        assert connection.verdict.leaked == (f"task left (Event.wait), started in line {line}",)
+        assert connection.verdict.leaked == (
+            f"task left (Event.wait), started in line {line}",
+            f"timer that calls Event.set, set in line {line + 1}",
+        )
         assert connection.verdict.cleanup == "complete"
         assert connection.verdict.complaints == ("WARNING mine: careful",)
         assert connection.timeline.select("handler", "note")
