@@ -347,8 +347,7 @@ def begin_step() -> tuple[_Loop, Step] | None:
         What ``end_step`` takes; None if nobody watches, or the step is known already.
     """
     loop = _loops.get(threading.get_ident())
-    here = scope.get()
-    if loop is None or loop.step is not None or here is None:
+    if loop is None or loop.step is not None or (here := scope.get()) is None:
         return None
     loop.step = (now(), here)
     return loop, loop.step

@@ -263,7 +263,8 @@ def tell_cancels(
             finally:
                 # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
                 value = thrown = None
-            followed.waits()
+            if followed.under_way:  # asked here, since each call counts in a handler that waits often
+                followed.waits()
             listener.suspended(awaited)
             try:
                 try:
@@ -276,7 +277,8 @@ def tell_cancels(
                     raise
                 if (gate := listener.held()) is not None:
                     yield from gate
-                followed.goes_on()
+                if followed.asked:
+                    followed.goes_on()
             except GeneratorExit:
                 steps.close()
                 raise

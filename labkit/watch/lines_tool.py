@@ -176,9 +176,8 @@ else:
             self._users: Counter[int] = Counter()  # by the id of a code, which takes less than to compare codes
             self._lock = threading.Lock()
             self._here = _Traced()
-            self._calls = 0
+            self._calls = 0  # in the step that runs
             self._installed = 0  # how many of the functions are not the user's, so that a library may run them too
-            self._step: object = None  # the step of the loop at the last look
             self._told: dict[tuple[int, Scope | None], set[int]] = {}  # the lines that need not be told again
             # Each access to `self._trace` makes a new bound method; `leave` must find the one that it set.
             self._mine = self._trace
@@ -211,7 +210,6 @@ else:
                 self._users -= Counter(map(id, codes))
             if not here.users:
                 del step_runners[threading.get_ident()], watchers[threading.get_ident()]
-                self._step = None
                 if sys.gettrace() is self._mine:
                     sys.settrace(None)
             return "a debugger or a coverage tool took over sys.settrace during the run" if here.taken else None
@@ -240,6 +238,7 @@ else:
                 return
             before = here.quiet if here.depth else True
             here.depth += 1
+            self._calls = 0
             try:
                 self._change(quiet=quiet)
                 run(handle)
@@ -253,6 +252,7 @@ else:
             if not here.quiet or not here.users:
                 return False
             here.quiet = False
+            self._calls = 0
             # As `_change` does, in fewer steps: this is done at each await of a handler.
             here.taken = here.taken or sys.gettrace() is not None
             if not here.taken and not here.rests:
@@ -319,8 +319,7 @@ else:
         def _rest(self) -> None:
             """Let everything alone until the step ends, if all these calls were in one step of the loop."""
             self._calls = 0
-            before, self._step = self._step, current_step()
-            if self._step is None or self._step is not before or cancels_fly():
+            if current_step() is None or cancels_fly():
                 return
             if when_step_ends(self._go_on):
                 self._listener.let_alone()

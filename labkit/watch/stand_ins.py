@@ -7,7 +7,7 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from types import MethodType
@@ -78,7 +78,7 @@ class Method(NamedTuple):
     on_item: Callable[[Any, Any], None] | None = None
     before: Callable[[Any], Awaitable[None]] | None = None
     tells_cause: bool = False
-    parameters: Sequence[str] = ()
+    parameters: tuple[str, ...] = ()
     waits_for: WaitsFor | None = None
 
 
@@ -227,8 +227,13 @@ def _leave(kind: type, methods: Mapping[str, Method]) -> None:
 def _for_class(kind: type, name: str, method: Method, member: Any) -> Callable[..., Any]:
     """Make the stand-in for a method of all connections of a class, which may inherit it."""
     function = getattr(kind, name) if member is MISSING else member
-    known = functools.cache(lambda: _Parameters(inspect.signature(MethodType(function, object())), method.parameters))
+    known = partial(_parameters_of, function, method.parameters)
     return functools.wraps(function)(_stand_in(name, function, known, stream=method.on_item is not None))
+
+
+@functools.lru_cache(maxsize=32)  # a library's few methods are asked for again in each experiment
+def _parameters_of(function: Any, names: tuple[str, ...]) -> _Parameters:
+    return _Parameters(inspect.signature(MethodType(function, object())), names)
 
 
 def _for_one(connection: Any, name: str, member: Callable[..., Any], method: Method) -> Callable[..., Any]:
@@ -259,8 +264,12 @@ def _stand_in(
         if method.on_call is not None:
             args, kwargs = parameters().announce(partial(method.on_call, watcher), args, kwargs)
         told = method.tells_cause or asyncio.current_task() is not watcher.task
-        with _Inside(of, name, method.waits_for), tell_cause(partial(watcher.gave_up, name)) if told else _NOTHING:
-            result = await function(self, *args, **kwargs)
+        with _Inside(of, name, method.waits_for):
+            if told:
+                with tell_cause(partial(watcher.gave_up, name)):
+                    result = await function(self, *args, **kwargs)
+            else:
+                result = await function(self, *args, **kwargs)
             other = None if method.on_return is None else method.on_return(watcher, result)
         return result if other is None else other
 
@@ -305,14 +314,17 @@ class _Inside:
 
     def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
         try:
-            self._of.report(f"{self._entered.method}()", exception)
+            if exception is not None:
+                self._of.report(f"{self._entered.method}()", exception)
             # The library has cleaned up after the cancel; now the handler may get another error instead.
             if isinstance(exception, asyncio.CancelledError) and (error := self._of.watcher.take_error()) is not None:
                 raise error from None
         finally:
             self._of.entered.remove(self._entered)
-            with suppress(ValueError):  # a loop was broken off, and the collector closes what ran in it
+            try:  # noqa: SIM105 - `suppress` takes two calls more, at each of the handler's
                 _in_method.reset(self._token)
+            except ValueError:
+                pass  # a loop was broken off, and the collector closes what ran in it
 
 
 @contextmanager

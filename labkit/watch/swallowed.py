@@ -118,16 +118,20 @@ class Followed:
     Args:
         coroutine: what runs in the task.
         on_swallow: called when one has ended there.
+
+    Attributes:
+        asked: those that have not come to the coroutine yet; without any, ``goes_on`` has nothing to do.
+        under_way: those that have come to it; without any, ``waits`` has nothing to do.
     """
 
-    __slots__ = ("_asked", "_coroutine", "_mine", "_on_swallow")
+    __slots__ = ("_coroutine", "_on_swallow", "asked", "under_way")
 
     def __init__(self, coroutine: Any, on_swallow: Callable[[Swallow], None]) -> None:
         self._coroutine = coroutine
         self._on_swallow = on_swallow
         # Most handlers are never cancelled.
-        self._asked: Sequence[Cancel] = ()  # what has not come to the coroutine yet
-        self._mine: Sequence[_Flying] = ()
+        self.asked: Sequence[Cancel] = ()
+        self.under_way: Sequence[_Flying] = ()
 
     def cancelled(self, cancel: Cancel) -> bool:
         """Note that somebody cancels the task.
@@ -135,8 +139,8 @@ class Followed:
         Returns:
             Whether a cancel is under way already that has not come to the coroutine: it gets one exception for both.
         """
-        self._asked = [*self._asked, cancel]
-        return len(self._asked) > 1
+        self.asked = [*self.asked, cancel]
+        return len(self.asked) > 1
 
     def uncancelled(self, frame: FrameType | None) -> None:
         """Note that somebody takes a cancel back.
@@ -150,46 +154,46 @@ class Followed:
             return  # the lab's own cancel, which the handler never sees
         # A limit of time takes its cancel back also where it never got it; that is no sign that all is well.
         by_users = package not in _MACHINERY
-        for flying in reversed(self._mine):
+        for flying in reversed(self.under_way):
             if flying.owed and (by_users or flying.is_behind(now)):
                 flying.owed -= 1
                 return
-        if self._asked:
-            self._asked = self._asked[:-1]
+        if self.asked:
+            self.asked = self.asked[:-1]
 
     def comes(self, exception: BaseException) -> None:
         """Note that an exception is about to be raised in the coroutine."""
-        asked, self._asked = self._asked, ()
+        asked, self.asked = self.asked, ()
         if asked and isinstance(exception, asyncio.CancelledError):
             flying = _Flying(exception, Cancel.of_all(asked), self._stands(), len(asked))
-            self._mine = [*self._mine, flying]
+            self.under_way = [*self.under_way, flying]
             _flying.append(flying)
             for call in on_flight:
                 call()
 
     def goes_on(self) -> None:
         """Note that the coroutine goes on with the result of what it awaited."""
-        asked, self._asked = self._asked, ()
+        asked, self.asked = self.asked, ()
         if asked:
             # What it awaited was cancelled in its place, and has not passed that on.
             self._on_swallow(Swallow(Cancel.of_all(asked), self._stands(), None, None, "on"))
 
     def waits(self) -> None:
         """Note that the coroutine waits for something."""
-        if self._mine and is_open(self._coroutine):
+        if self.under_way and is_open(self._coroutine):
             alive = list(handled(self._coroutine))
-            for flying in list(self._mine):
+            for flying in list(self.under_way):
                 if not any(map(flying.is_behind, alive)):
                     self._end(flying, "on")
 
     def returned(self) -> None:
         """Note that the coroutine has returned."""
-        for flying in list(self._mine):
+        for flying in list(self.under_way):
             self._end(flying, "returned")
 
     def raised(self, exception: BaseException) -> None:
         """Note that an exception has come out of the coroutine."""
-        for flying in list(self._mine):
+        for flying in list(self.under_way):
             if isinstance(exception, asyncio.CancelledError) or flying.is_behind(exception):
                 self._forget(flying)
             else:
@@ -197,7 +201,7 @@ class Followed:
 
     def close(self) -> None:
         """Follow no longer."""
-        for flying in list(self._mine):
+        for flying in list(self.under_way):
             self._forget(flying)
 
     def _end(self, flying: _Flying, then: Literal["on", "returned"]) -> None:
@@ -212,7 +216,7 @@ class Followed:
         return tuple((frame.f_code, frame.f_lineno) for frame in frames(self._coroutine))
 
     def _forget(self, flying: _Flying) -> None:
-        self._mine = [each for each in self._mine if each is not flying]
+        self.under_way = [each for each in self.under_way if each is not flying]
         _flying.remove(flying)
 
 
