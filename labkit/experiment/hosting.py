@@ -29,13 +29,17 @@ from labkit.watch.block import Blocks, watch_blocks
 from labkit.watch.callbacks import watch_callbacks
 from labkit.watch.capture import capture
 from labkit.watch.descriptors import watch_descriptors
+from labkit.watch.generators import watch_generators
 from labkit.watch.handler import Handler, name_of
 from labkit.watch.host import Host
 from labkit.watch.lines import gather, original, watch
+from labkit.watch.locks import watch_locks
 from labkit.watch.opened import watch_opened
 from labkit.watch.over import why_over
+from labkit.watch.owners import watch_owners
 from labkit.watch.processes import watch_processes
 from labkit.watch.remains import reap
+from labkit.watch.signals import watch_signals
 from labkit.watch.started import watch_starts
 
 __all__ = ["HostedServer", "check_target", "end_experiment", "host"]
@@ -193,8 +197,12 @@ def _watch(handler: Handler, timeline: Timeline) -> Iterator[None]:
         watches.enter_context(watch_starts(timeline, handler, original(handler)))
         watches.enter_context(watch_processes())
         watches.enter_context(watch_opened())
+        watches.enter_context(watch_owners())
         watches.enter_context(watch_descriptors())
         watches.enter_context(watch_callbacks())
+        watches.enter_context(watch_locks())
+        watches.enter_context(watch_signals())
+        watches.enter_context(watch_generators())
         watches.enter_context(watch(handler, timeline))
         yield
 

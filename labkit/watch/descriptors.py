@@ -1,4 +1,4 @@
-"""File descriptors that a handler opens by hand, and has to close: those of ``os.pipe`` and ``os.open``."""
+"""File descriptors that a handler opens by hand, and has to close, such as those of ``os.pipe`` and ``os.open``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.origin import find_origin
+from labkit.watch.origin import find_line, find_origin
 from labkit.watch.started import Started, starts_here, starts_of
 
-__all__ = ["watch_descriptors"]
+__all__ = ["TEMPORARY", "take_over", "watch_descriptors"]
+
+#: The name of a file whose own is another one each time.
+TEMPORARY: Final = "a temporary file"
+
+#: How the name of a listing begins.
+_LISTING: Final = "a listing of "
 
 
 class Descriptor(Started):
@@ -72,8 +79,8 @@ class Descriptor(Started):
             del _known[self._number]
 
     async def stop(self) -> None:
-        """Close it."""
-        if self._is_open:
+        """Close it, unless an iterator has it, which would close the number again when somebody else has that."""
+        if self._is_open and not self.name.startswith(_LISTING):
             with contextlib.suppress(OSError):
                 os.close(self._number)
 
@@ -82,22 +89,47 @@ class Descriptor(Started):
 _known: Final[dict[int, Descriptor]] = {}
 
 
-def _file_of(number: int) -> tuple[int, int] | None:
+def take_over(number: int) -> int | str:
+    """Note that a file has taken over a descriptor, and closes it from now on.
+
+    Args:
+        number: the descriptor.
+
+    Returns:
+        Its name; or the number, if no handler has opened it.
+    """
+    if (known := _known.get(number)) is None:
+        return number
+    known.end()
+    return known.name
+
+
+def _file_of(number: int) -> tuple[int, int, str] | None:
     """Tell apart what may be behind a number at different times."""
     try:
         status = os.fstat(number)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    link = ""
+    with contextlib.suppress(OSError):  # Linux alone has it, and tells by it what kind of a nameless file it is
+        link = str(Path(f"/proc/self/fd/{number}").readlink())
+    return status.st_dev, status.st_ino, link.removesuffix(" (deleted)")
+
+
+#: Tells of what a function has given, and of its arguments, which numbers are new, and what they are.
+Describe = Callable[[Any, tuple[Any, ...]], dict[int, str]]
 
 
 @contextmanager
 def watch_descriptors() -> Iterator[None]:
     """Remember the descriptors that lines of handlers open, while the block runs."""
     with ExitStack() as undo:
-        for name, describe in (("pipe", _ends_of_pipe), ("pipe2", _ends_of_pipe), ("open", _file)):
+        for name, describe in _OPENING.items():
             if hasattr(os, name):
                 undo.callback(replace(os, name, functools.partial(_Opening, describe)))
+        undo.callback(replace(os, "dup2", _Duplicating))
+        undo.callback(replace(os, "scandir", _Listing))
+        undo.callback(replace(os, "close", _Closing))
         yield
 
 
@@ -106,30 +138,134 @@ def _ends_of_pipe(given: tuple[int, int], _: tuple[Any, ...]) -> dict[int, str]:
     return {read: "a pipe's end to read", write: "a pipe's end to write"}
 
 
+def _ends_of_terminal(given: tuple[int, int], _: tuple[Any, ...]) -> dict[int, str]:
+    controls, other = given
+    return {controls: "a terminal's controlling end", other: "a terminal's other end"}
+
+
 def _file(given: int, args: tuple[Any, ...]) -> dict[int, str]:
     path = args[0] if args else "?"
-    return {given: Path(os.fsdecode(path)).name if isinstance(path, str | bytes | os.PathLike) else repr(path)}
+    return {given: _name(path)}
 
 
-class _Opening:
+def _name(path: Any) -> str:
+    return Path(os.fsdecode(path)).name if isinstance(path, str | bytes | os.PathLike) else repr(path)
+
+
+def _of(what: str) -> Describe:
+    return lambda given, _: {given: what}
+
+
+#: Functions of ``os`` that open descriptors.
+_OPENING: Final[dict[str, Describe]] = {
+    "pipe": _ends_of_pipe,
+    "pipe2": _ends_of_pipe,
+    "openpty": _ends_of_terminal,
+    "open": _file,
+    "dup": _of("a copy of another descriptor"),
+    "eventfd": _of("an eventfd"),
+    "memfd_create": _of("a file in memory"),
+    "pidfd_open": _of("a process"),
+    "timerfd_create": _of("a timer"),
+}
+
+
+class _StandIn:
     """A stand-in for a function. It is no function, since a class would take that for a method."""
 
-    def __init__(
-        self, describe: Callable[[Any, tuple[Any, ...]], dict[int, str]], function: Callable[..., Any]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
-        self._describe = describe
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+
+class _Opening(_StandIn):
+    def __init__(self, describe: Describe, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._describe = describe
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = self._function(*args, **kwargs)
-        if (found := starts_here()) is not None and found[0].number is not None:
-            here, starts = found
-            origin = find_origin(sys._getframe(1), starts.file)  # noqa: SLF001 - who calls it
-            if origin.by_users and not origin.modules:
-                for number, name in self._describe(given, args).items():
-                    if (before := _known.get(number)) is not None:
-                        before.end()  # its number is given again
-                    _known[number] = opened = Descriptor(here, name, origin.line, number, given)
-                    starts.add(opened)
+        _note(sys._getframe(1), given, lambda: self._describe(given, args))  # noqa: SLF001 - who calls it
         return given
+
+
+class _Duplicating(_StandIn):
+    """For ``os.dup2``, which puts a copy in the place of what may have been open before: then it is no new one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        number = args[1] if len(args) > 1 else kwargs.get("fd2")
+        new = isinstance(number, int) and _file_of(number) is None
+        given = self._function(*args, **kwargs)
+        if new:
+            _note(sys._getframe(1), given, lambda: {given: "a copy of another descriptor"})  # noqa: SLF001 - who calls it
+        return given
+
+
+class _Listing(_StandIn):
+    """For ``os.scandir``, whose iterator tells nobody its number, and closes it when it has come to its end."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _is_by_hand(frame := sys._getframe(1)):  # noqa: SLF001 - who calls it
+            return self._function(*args, **kwargs)
+        before = _numbers()
+        given = self._function(*args, **kwargs)
+        path = args[0] if args else kwargs.get("path", ".")
+        with contextlib.suppress(OSError):
+            listed = os.stat(path if path is not None else ".")  # noqa: PTH116 - it may be a descriptor
+            new = [each for each in sorted(_numbers() - before) if _is_file(each, listed)]
+            # Not the iterator: Python closes that when nobody has it any more.
+            _note(frame, new, lambda: {each: f"{_LISTING}{_name(path or '.')}" for each in new[:1]})
+        return given
+
+
+class _Closing(_StandIn):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        number = args[0] if args else kwargs.get("fd")
+        if (known := _known.get(number)) is not None:  # type: ignore[arg-type] # whatever it was given
+            known.end()
+        return super().__call__(*args, **kwargs)
+
+
+def _numbers() -> set[int]:
+    """All that are open."""
+    # The listing has one of its own, which is closed by now.
+    return {number for number in map(int, os.listdir("/dev/fd")) if _file_of(number) is not None}  # noqa: PTH208
+
+
+def _is_file(number: int, status: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(number), status)
+    return False
+
+
+def _is_by_hand(frame: FrameType) -> bool:
+    """Whether a line of the handler's own code asks for a descriptor, or has ``tempfile.mkstemp`` ask."""
+    if (found := starts_here()) is None or found[0].number is None:
+        return False
+    origin = find_origin(frame, found[1].file)
+    return origin.by_users and (not origin.modules or _is_mkstemp(frame))
+
+
+def _is_mkstemp(frame: FrameType | None) -> bool:
+    """Whether ``tempfile.mkstemp`` opens a file, for who calls it."""
+    while frame is not None and frame.f_globals.get("__name__") == "tempfile":
+        if frame.f_code.co_name == "mkstemp":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _note(frame: FrameType, given: object, describe: Callable[[], dict[int, str]]) -> None:
+    """Remember what has been opened, if it is the handler's to close."""
+    if not _is_by_hand(frame) or (found := starts_here()) is None:
+        return
+    here, starts = found
+    opened: dict[Any, str] = {given: TEMPORARY} if _is_mkstemp(frame) else describe()
+    for number, name in opened.items():
+        if (before := _known.get(number)) is not None:
+            before.end()  # its number is given again
+        _known[number] = each = Descriptor(here, name, find_line(frame, starts.file), number, given)
+        starts.add(each)

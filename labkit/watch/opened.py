@@ -22,20 +22,35 @@ from typing import Any, Final
 from labkit.support.clock import scaled
 from labkit.support.replacing import replace
 from labkit.timeline import Scope, scope
-from labkit.watch.origin import Origin, find_origin
+from labkit.watch.descriptors import TEMPORARY, take_over
+from labkit.watch.origin import OWNERS, Origin, find_origin, is_owned
 from labkit.watch.started import Started, starts_here, starts_of
 
-__all__ = ["watch_opened"]
+__all__ = ["Opened", "watch_opened"]
 
 #: Modules that open a file for who calls them. One that opens it for itself, such as ``logging``, also closes it.
 _OPEN_FILES: Final = frozenset(
-    {"IPython.core.interactiveshell", "bz2", "codecs", "gzip", "io", "lzma", "pathlib", "pathlib._local", "tempfile"}
+    {
+        "IPython.core.interactiveshell",
+        "bz2",
+        "codecs",
+        "gzip",
+        "io",
+        "lzma",
+        "os",
+        "pathlib",
+        "pathlib._local",
+        "tempfile",
+    }
 )
 #: Packages that open a socket for who calls them, also in a task or a thread of their own.
 _OPEN_SOCKETS: Final = frozenset({"asyncio", "concurrent", "socket", "threading"})
 
 #: The place of `factory` among the arguments of `sqlite3.connect`.
 _FACTORY: Final = 5
+
+#: The place behind that of `closefd` among the arguments of `open`.
+_CLOSEFD: Final = 7
 
 #: So many frames are between a socket's end and a ``__del__`` that ends it.
 _NEAR: Final = 4
@@ -166,6 +181,11 @@ class File(Opened):
             # A file that Python closes asks the file beneath it to warn.
             setattr(raw, "_dealloc_warn", self._warn)  # noqa: B010 - the type checker does not know it
 
+    @property
+    def title(self) -> str:
+        """What it is, and its name, unless that is different each time."""
+        return super().title if self.name else "temporary file"
+
     def _warn(self, source: Any) -> None:
         self.lose()
         type(self._raw)._dealloc_warn(self._raw, source)  # noqa: SLF001 - as Python calls it
@@ -248,6 +268,7 @@ def watch_opened() -> Iterator[None]:
         if (shell := sys.modules.get("IPython.core.interactiveshell")) is not None and hasattr(shell, "io_open"):
             undo.callback(replace(shell, "io_open", _Open))  # what `open` calls in a notebook's cells
         if (http := sys.modules.get("aiohttp")) is not None:
+            OWNERS.add(http.ClientSession)
             undo.callback(replace(http.ClientSession, "__init__", _opening_sessions))
             undo.callback(replace(http.ClientSession, "__del__", _losing_sessions))
         yield
@@ -284,9 +305,8 @@ def _make_socket(thing: socket.socket, here: Scope, origin: Origin) -> Socket | 
         return None  # it goes with the child process
     if not origin.by_users and not {module.partition(".")[0] for module in origin.modules} <= _OPEN_SOCKETS:
         return None
-    http = sys.modules.get("aiohttp")
-    if http is not None and any(isinstance(each, http.ClientSession) for each in origin.objects):
-        return None  # it goes with the session
+    if is_owned(origin.objects):
+        return None  # it goes with the session, or the client
     _sockets[thing] = opened = Socket(here, origin.line, thing)
     return opened
 
@@ -336,6 +356,8 @@ class _Open:
         file = self._function(*args, **kwargs)
         if _is_handlers():
             name = args[0] if args else kwargs.get("file", "?")
+            if isinstance(name, int) and len(args) < _CLOSEFD and kwargs.get("closefd", True):
+                name = take_over(name)
             _note(functools.partial(_make_file, file, name), sys._getframe(1))  # noqa: SLF001
         return file
 
@@ -343,7 +365,8 @@ class _Open:
 def _make_file(thing: Any, name: Any, here: Scope, origin: Origin) -> File | None:
     if not _OPEN_FILES.issuperset(origin.modules):
         return None
-    return File(here, _name_of_file(name), origin.line, thing)
+    name = "" if "tempfile" in origin.modules or name == TEMPORARY else _name_of_file(name)
+    return File(here, name, origin.line, thing)
 
 
 def _name_of_file(name: Any) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Origin", "find_line", "find_origin", "is_users", "line_of", "name_file", "note_line"]
+__all__ = ["OWNERS", "Origin", "find_line", "find_origin", "is_owned", "is_users", "line_of", "name_file", "note_line"]
 
 #: Where Python and packages are installed.
 _INSTALLED: Final = tuple(
@@ -42,6 +42,9 @@ _LOOP: Final = frozenset(
 #: The attribute of a task with the line of the user's code that has started it, in words.
 _STARTED: Final = "_labkit_line"
 
+#: Classes whose objects hold what they make, such as the threads of a pool, and close it with themselves.
+OWNERS: Final[set[type]] = set()
+
 
 class Origin(NamedTuple):
     """Where something is made.
@@ -57,6 +60,16 @@ class Origin(NamedTuple):
     by_users: bool
     modules: tuple[str, ...]
     objects: tuple[Any, ...]
+
+
+def is_owned(objects: Collection[Any]) -> bool:
+    """Tell whether something goes with an object that has to be closed itself.
+
+    Args:
+        objects: the objects whose methods make it.
+    """
+    kinds = tuple(OWNERS)
+    return any(isinstance(each, kinds) for each in objects)
 
 
 def note_line(task: asyncio.Task[Any], frame: FrameType | None, file: str) -> None:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.started import Started, remember
+from labkit.watch.origin import find_origin
+from labkit.watch.started import Started, remember, starts_here
 
 __all__ = ["watch_processes"]
 
@@ -78,12 +79,69 @@ class Process(Started):
             self._owner.wait()
 
 
+class Forked(Process):
+    """A process of ``os.fork``, or the like. It is there until somebody has waited for it, also when it has ended."""
+
+    came = "forked"
+
+    def __init__(self, here: Scope, came: str, line: str | None, pid: int) -> None:
+        super().__init__(here, "child process", line, pid, None)
+        self._came = came
+
+    @property
+    def title(self) -> str:
+        """What it is; its number is another one each time."""
+        return "child process"
+
+    @property
+    def text(self) -> str:
+        """What it is, the line that has made it, and whether it has ended."""
+        ended = ", which has ended, and for which nobody has waited" if self._has_ended() else ""
+        return super().text.replace(f", {self.came} in", f", {self._came} in") + ended
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there."""
+        return not self._ended and self._has_ended() is not None
+
+    def look(self) -> None:
+        """Look whether somebody has waited for it."""
+        if self._has_ended() is None:
+            self.end()
+
+    def wait(self) -> None:
+        """Have its end recorded from now on; it is looked at again and again."""
+        self.waited_for = True
+
+    async def stop(self) -> None:
+        """Kill it, and wait for it."""
+        await super().stop()
+        with contextlib.suppress(ChildProcessError):
+            await asyncio.to_thread(os.waitpid, self._pid, 0)
+
+    def _has_ended(self) -> bool | None:
+        """Whether it has ended; None if it is gone."""
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return None
+
+
+#: Functions of ``os`` that make a process, and what they do.
+_FORKING: Final = {"fork": "forked", "forkpty": "forked", "posix_spawn": "started", "posix_spawnp": "started"}
+
+#: Modules that make one for who calls them.
+_FOR_OTHERS: Final = frozenset({"os", "pty"})
+
+
 @contextmanager
 def watch_processes() -> Iterator[None]:
     """Remember the child processes that code of an experiment starts, while the block runs."""
     with ExitStack() as undo:
         undo.callback(replace(subprocess.Popen, "__init__", _making_processes))
         undo.callback(replace(BaseProcess, "start", _starting_processes))
+        for name, came in _FORKING.items():
+            if hasattr(os, name):
+                undo.callback(replace(os, name, functools.partial(_Forking, came)))
         yield
 
 
@@ -110,3 +168,22 @@ def _starting_processes(start: Callable[[BaseProcess], None]) -> Callable[[BaseP
             remember(lambda here, line: Process(here, self.name, line, pid, self))
 
     return stand_in
+
+
+class _Forking:
+    """A stand-in for a function. It is no function, since a class would take that for a method."""
+
+    def __init__(self, came: str, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._came = came
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = self._function(*args, **kwargs)
+        pid = given[0] if isinstance(given, tuple) else given
+        if pid and (found := starts_here()) is not None:  # in the child it is zero
+            here, starts = found
+            origin = find_origin(sys._getframe(1), starts.file)  # noqa: SLF001 - who calls it
+            if origin.by_users and _FOR_OTHERS.issuperset(origin.modules):
+                starts.add(Forked(here, self._came, origin.line, pid))
+        return given

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-__all__ = ["frames", "handled", "is_open", "shows"]
+__all__ = ["frames", "handled", "is_open", "parts", "shows"]
 
 #: The attributes with which coroutines, generators and asynchronous generators show where they stand (``inspect``).
 _SHOW: Final = (
@@ -61,6 +61,15 @@ def frames(awaited: Any) -> Iterator[FrameType]:
         The frames, the innermost last.
     """
     return (frame for _, frame in _chain(awaited) if frame is not None)
+
+
+def parts(awaited: Any) -> Iterator[Any]:
+    """Go through a coroutine that waits, and all that it awaits.
+
+    Args:
+        awaited: the coroutine, or anything else that can be awaited.
+    """
+    return (each for each, _ in _chain(awaited))
 
 
 def is_open(awaited: Any) -> bool:

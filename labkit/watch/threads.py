@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any, Final
 
 from labkit.events import LoopException
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.started import Started, remember
+from labkit.watch.origin import find_origin, is_owned
+from labkit.watch.started import Started, remember, starts_here
 
 __all__ = ["Work", "carry_scope", "is_at_work", "works_of"]
 
@@ -93,7 +96,7 @@ def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> 
         if here is None or starter.startswith(("asyncio.", "concurrent.", "anyio.")):
             start(self)
             return
-        started, work = remember(lambda here, line: Started(here, "thread", self.name, line)), Work(here)
+        started, work = _remember(self, sys._getframe(1)), Work(here)  # noqa: SLF001
 
         def end() -> None:
             work.end()
@@ -112,6 +115,21 @@ def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> 
             raise
 
     return stand_in
+
+
+def _remember(thread: threading.Thread, frame: FrameType) -> Started | None:
+    if (found := starts_here()) is None:
+        return None
+    origin = find_origin(frame, found[1].file)
+    if is_owned([each for each in origin.objects if each is not thread]):
+        return None  # it goes with the pool, or the connection
+    return remember(lambda here, line: Started(here, "thread", _name_of_thread(thread), line), frame)
+
+
+def _name_of_thread(thread: threading.Thread) -> str:
+    """The name that the user has given it; or that of its function, since Python's own has a number in it."""
+    name = re.sub(r"^Thread-\d+", "", thread.name).strip(" ()")
+    return name or type(thread).__name__
 
 
 def _submit_in_scope(submit: Callable[..., Any], watch: Watch) -> Callable[..., Any]:

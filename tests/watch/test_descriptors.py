@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,138 @@ async def test_a_lock_file_is_left_behind(tmp_path: Path) -> None:
     run = await labkit.play(echoing(opens), on="websockets", fault="reset", patience=0.2)
     line = opens.__code__.co_firstlineno + 1
     assert run.verdict.leaked == (f"descriptor of members.lock, opened in line {line}",)
+
+
+def copies() -> list[int]:
+    return [os.dup(0)]
+
+
+def copies_to_a_number() -> list[int]:
+    return [os.dup2(0, 200)]
+
+
+def makes_a_file_in_memory() -> list[int]:
+    return [os.memfd_create("members")]
+
+
+def makes_an_eventfd() -> list[int]:
+    return [os.eventfd(0)]
+
+
+def opens_a_terminal() -> list[int]:
+    return [*os.openpty()]
+
+
+def makes_a_temporary_file() -> list[int]:
+    number, path = tempfile.mkstemp()
+    Path(path).unlink()
+    return [number]
+
+
+def watches_a_process() -> list[int]:
+    return [os.pidfd_open(os.getpid())]
+
+
+MADE = {
+    copies: ["a copy of another descriptor"],
+    copies_to_a_number: ["a copy of another descriptor"],
+    makes_a_file_in_memory: ["a file in memory"],
+    makes_an_eventfd: ["an eventfd"],
+    opens_a_terminal: ["a terminal's controlling end", "a terminal's other end"],
+    makes_a_temporary_file: ["a temporary file"],
+    watches_a_process: ["a process"],
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="some of these are Linux' own")
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
+async def test_each_kind_is_left_behind_until_it_is_closed(make: Callable[[], list[int]]) -> None:
+    """By its number, with the line that has opened it; the lab closes it."""
+    made: list[int] = []
+
+    async def leaves(websocket: Any) -> None:
+        made.extend(make())
+        await websocket.wait_closed()
+
+    async def closes(websocket: Any) -> None:
+        numbers = make()
+        try:
+            await websocket.wait_closed()
+        finally:
+            for number in numbers:
+                os.close(number)
+
+    left, closed = [
+        await labkit.play(handler, on="websockets", fault="close", patience=0.2) for handler in (leaves, closes)
+    ]
+    line = make.__code__.co_firstlineno + 1
+    assert left.verdict.leaked == tuple(f"descriptor of {name}, opened in line {line}" for name in MADE[make])
+    assert closed.verdict.leaked == ()
+    for number in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+
+@pytest.mark.filterwarnings("ignore:.*:ResourceWarning", "ignore:.*:pytest.PytestUnraisableExceptionWarning")
+async def test_a_listing_is_left_open_if_it_is_kept_half_way(tmp_path: Path) -> None:
+    """Python closes one that has come to its end, and one that nobody has any more."""
+    for name in "abc":
+        (tmp_path / name).touch()
+    kept: list[Any] = []
+
+    def lists() -> Any:
+        listing = os.scandir(tmp_path)
+        next(listing)
+        return listing
+
+    def keeps() -> None:
+        kept.append(lists())
+
+    def goes_through() -> None:
+        kept.append(listing := os.scandir(tmp_path))
+        assert len(list(listing)) == 3
+
+    runs = {
+        handler: await labkit.play(echoing(handler), on="websockets", fault="close", patience=0.2)
+        for handler in (keeps, goes_through, lists)
+    }
+    line = lists.__code__.co_firstlineno + 1
+    leaked = {handler: run.verdict.leaked for handler, run in runs.items()}
+    assert leaked == {
+        keeps: (f"descriptor of a listing of {tmp_path.name}, opened in line {line}",),
+        goes_through: (),
+        lists: (),
+    }
+    assert len(list(kept[0])) == 2  # it is open: its number is its own to close
+
+
+async def test_what_is_put_in_the_place_of_an_open_one_is_no_new_one(tmp_path: Path) -> None:
+    """As people redirect what a program writes."""
+    number = os.open(tmp_path / "output", os.O_CREAT | os.O_RDWR)
+
+    def redirects() -> None:
+        with (tmp_path / "other").open("w") as other:
+            os.dup2(other.fileno(), number)
+
+    try:
+        run = await labkit.play(echoing(redirects), on="websockets", fault="close")
+        assert run.verdict.leaked == ()
+    finally:
+        os.close(number)
+
+
+async def test_a_file_that_takes_a_descriptor_over_is_what_is_left(tmp_path: Path) -> None:
+    """It closes the descriptor, so the lab closes the file."""
+    kept: list[Any] = []
+
+    def opens() -> None:
+        kept.append(os.fdopen(os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR)))
+        kept.append(open(tempfile.mkstemp(dir=tmp_path)[0]))  # noqa: PTH123, SIM115 - as people write it
+
+    run = await labkit.play(echoing(opens), on="websockets", fault="close", patience=0.2)
+    first, second = (opens.__code__.co_firstlineno + number for number in (1, 2))
+    assert run.verdict.leaked == (f"file 'log', opened in line {first}", f"temporary file, opened in line {second}")
+    assert [file.closed for file in kept] == [True, True]
 
 
 async def test_what_is_closed_in_any_way_is_not_left(tmp_path: Path) -> None:
