@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,13 +162,21 @@ def _making_processes(init: Callable[..., None]) -> Callable[..., None]:
 def _starting_processes(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
     @functools.wraps(start)
     def stand_in(self: BaseProcess) -> None:
+        name = _name_of(self)  # Python forgets the function when it has started
         start(self)
         starter = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - who starts it
         # A process of a pool outlives the call for which it is started.
         if (pid := self.pid) is not None and not starter.startswith(("concurrent.", "multiprocessing.")):
-            remember(lambda here, line: Process(here, self.name, line, pid, self))
+            remember(lambda here, line: Process(here, name, line, pid, self))
 
     return stand_in
+
+
+def _name_of(process: BaseProcess) -> str:
+    """The name that the user has given it; or that of its function, since Python's own has a number in it."""
+    if not re.fullmatch(r"\w*Process(-\d+(:\d+)*)", process.name):
+        return process.name
+    return getattr(getattr(process, "_target", None), "__qualname__", type(process).__name__).replace(".<locals>", "")
 
 
 class _Forking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -98,3 +99,18 @@ async def test_a_program_that_is_spawned_is_left_behind() -> None:
 
     run = await labkit.play(leaves, on="websockets", fault="close", patience=0.3)
     assert run.verdict.leaked == (f"child process, started in {line(spawn, 1)}",)
+
+
+async def test_a_process_is_named_by_its_function_or_as_its_author_has_named_it() -> None:
+    """Python's own name has a number in it, which is another one in each run."""
+    started = []
+
+    async def leaves(websocket: Any) -> None:
+        for name in (None, "mail"):
+            process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), name=name)
+            process.start()
+            started.append(process)
+        await websocket.wait_closed()
+
+    run = await labkit.play(leaves, on="websockets", fault="close", patience=0.3)
+    assert [each.partition(",")[0] for each in run.verdict.leaked or ()] == ["process 'sleep'", "process 'mail'"]
