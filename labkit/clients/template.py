@@ -137,7 +137,7 @@ class Template:
         return Forked(int(pid), stdin, stdout, stderr, status)
 
     async def stop(self) -> None:
-        """End the template; it kills the clients that it has left."""
+        """End the template, and wait for that."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -191,9 +191,7 @@ def fork_clients() -> None:
             continue
         asked, ends, _, _ = socket.recv_fds(control, 16, 4)
         if not asked:
-            for pid in living:
-                os.kill(pid, signal.SIGKILL)
-            sys.exit()
+            sys.exit()  # a client that is left finds its input closed; the system wakes one that is stopped
         if not (pid := os.fork()):
             os.setpgid(0, 0)  # a Ctrl+C in the terminal is not the client's
             signal.set_wakeup_fd(-1)

@@ -193,10 +193,8 @@ async def _play_here(
         await until_all_done(tasks)
         return not any(task.cancelled() for task in tasks)
 
-    # Those that take real time on any clock begin first: the others have the processor while they wait.
-    order = sorted(range(len(jobs)), key=lambda number: jobs[number].fault.needs not in {"own process", "own loop"})
     async with one_template():
-        if await play_all(order, play_first) and await play_all(held_up, play_again):
+        if await play_all(_in_order(jobs), play_first) and await play_all(held_up, play_again):
             for number in alone:
                 if not await play_all([number], play_again):
                     break
@@ -213,16 +211,23 @@ async def _play_there(
     """Have jobs played by the workers of an executor, in batches."""
     found: list[T | None] = [None] * len(jobs)
 
-    async def play_batch(batch: range) -> None:
+    async def play_batch(batch: Sequence[int]) -> None:
         played = await crew.play([jobs[number] for number in batch])
         done = [await then(number, each) for number, each in zip(batch, played, strict=True)]
-        found[batch.start : batch.stop] = done
+        for number, each in zip(batch, done, strict=True):
+            found[number] = each
 
     with closing(_Crew(executor, options, at_once)) as crew:
         size = crew.batch(len(jobs))
-        batches = [range(start, min(start + size, len(jobs))) for start in range(0, len(jobs), size)]
+        order = _in_order(jobs)
+        batches = [order[start : start + size] for start in range(0, len(jobs), size)]
         await until_all_done([asyncio.create_task(play_batch(batch)) for batch in batches])
     return found
+
+
+def _in_order(jobs: Sequence[Job]) -> list[int]:
+    """The numbers of jobs; those first that take real time on any clock: the others have the processor meanwhile."""
+    return sorted(range(len(jobs)), key=lambda number: jobs[number].fault.needs not in {"own process", "own loop"})
 
 
 def _was_held_up(played: Played) -> bool:

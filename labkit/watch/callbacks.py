@@ -73,12 +73,14 @@ def _all(loop: Any, timeline: Timeline) -> Iterator[tuple[asyncio.Handle, str, C
     # One that is due waits among the callbacks of the loop's turn.
     for handle in _of((*getattr(loop, "_scheduled", ()), *getattr(loop, "_ready", ())), timeline):
         yield handle, "timer" if isinstance(handle, asyncio.TimerHandle) else "callback", handle.cancel
-    for key in tuple(_selected(loop).values()):
-        for handle in _of(key.data, timeline):
-            if handle is key.data[0]:
-                yield handle, f"reader of descriptor {key.fd}", functools.partial(loop.remove_reader, key.fileobj)
-            else:
-                yield handle, f"writer of descriptor {key.fd}", functools.partial(loop.remove_writer, key.fileobj)
+    keys = tuple(_selected(loop).values())
+    own = set(map(id, _of([handle for key in keys for handle in key.data], timeline)))
+    for key in keys if own else ():
+        reader, writer = key.data
+        if id(reader) in own:
+            yield reader, f"reader of descriptor {key.fd}", functools.partial(loop.remove_reader, key.fileobj)
+        if id(writer) in own:
+            yield writer, f"writer of descriptor {key.fd}", functools.partial(loop.remove_writer, key.fileobj)
     for number, handle in dict(getattr(loop, "_signal_handlers", {})).items():
         for each in _of((handle,), timeline):
             name = signal.Signals(number).name

@@ -85,7 +85,7 @@ async def test_clients_begin_by_themselves_when_the_template_has_died() -> None:
 
 
 def test_a_frozen_client_ends_with_a_lab_that_is_killed() -> None:
-    """The template finds its socket closed, and kills what it has forked."""
+    """The template ends with the lab, and the system ends what is stopped and has lost its parent."""
     before = children()
     lab = subprocess.Popen([sys.executable, "-c", FREEZES], stdout=subprocess.PIPE, process_group=0)
     assert lab.stdout is not None

@@ -504,3 +504,11 @@ async def test_an_application_is_no_mapping_from_libraries_to_handlers() -> None
         await labkit.matrix(make(), "aiohttp", "close")
     strip = await labkit.moments(make(), on="aiohttp", fault="close")
     assert strip.rows()
+
+
+async def test_what_takes_real_time_begins_first() -> None:
+    """A client's process, and a server that is blocked, wait on any clock; the others have the processor meanwhile."""
+    faults = ["close", "sigkill", "fin", "blocked-loop"]
+    table = await labkit.matrix([handlers.websockets_echo], on=["websockets"], faults=faults, progress=False)
+    began = {run.fault: run.timeline.began for run in table.runs if run is not None}
+    assert sorted(began, key=lambda fault: began[fault]) == ["sigkill", "blocked-loop", "close", "fin"]
