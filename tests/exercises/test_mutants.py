@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,13 +97,26 @@ async def test_the_oracle_does_not_mind_a_busy_machine() -> None:
     assert await is_wrong("receive-timeout", source) == ""
 
 
-async def test_the_oracle_ends_a_handler_that_never_yields() -> None:
-    """And says so."""
-    assert STUCK in await is_wrong("recv", "async def my_handler(websocket):\n    while True:\n        pass")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("forever", ["pass", "await asyncio.sleep(0)"])
+async def test_the_oracle_ends_a_handler_that_cannot_be_stopped(forever: str) -> None:
+    """And says so, whether it never yields or takes no cancel."""
+    source = f"""
+async def my_handler(websocket):
+    while True:
+        try:
+            {forever}
+        except asyncio.CancelledError:
+            pass
+"""
+    assert STUCK in await is_wrong("receive-timeout", source)
+    gc.collect()  # here, Python may complain of what was broken off
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of those that had to be stopped
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     ("name", "every"),
     [
@@ -117,6 +131,7 @@ async def test_each_mutant_is_told_right_from_wrong(name: str, every: int) -> No
     """What breaks the goal on a plain server is caught, and what behaves is accepted."""
     some = list(mutants(labkit.EXERCISES[name].solution_source))[::every]
     odds = await compare(name, some, stuck=every == 1)
+    gc.collect()
     assert not odds.missed, "\n\n".join(odds.missed)
     assert not odds.refused, "\n\n".join(odds.refused)
     assert odds.wrong >= 2

@@ -8,7 +8,8 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from tests.exercises.oracle.loop import Loop
 __all__ = ["STUCK", "Resource", "Seen", "Stage", "play"]
 
 #: A loop that works for so long without a turn for others, in seconds, belongs to a handler that never yields; and so
-#: does one that has had none for so long by the clock, which is no matter of a busy machine.
+#: does one that has had none for so long by the clock, which is no matter of a busy machine. What works on for so long
+#: after its play swallows its cancels.
 _WORKS, _STANDS_STILL = 1.0, 120.0
 
 #: What is said of such a handler.
@@ -165,7 +167,8 @@ async def play(
         patience: how long to wait for the handler's end after that, in seconds.
         options: of the library's server.
     """
-    seen, beat, loops, clocks = Seen(), [0.0], list[asyncio.AbstractEventLoop](), list[int]()
+    seen, beat, over = Seen(), [0.0], list[float]()
+    loops, clocks = list[asyncio.AbstractEventLoop](), list[int]()
     done = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
 
@@ -174,11 +177,13 @@ async def play(
         try:
             with asyncio.Runner(loop_factory=Loop) as runner:
                 loops.append(runner.get_loop())
-                runner.run(_play(make, on, say, act, patience, options, seen, beat))
+                runner.run(_play(make, on, say, act, patience, options, seen, beat, over))
             problem = None
         except BaseException as error:
             problem = error
-        loop.call_soon_threadsafe(done.set_result, problem)
+        clocks.clear()  # nobody ends it any more
+        with suppress(Stuck):
+            loop.call_soon_threadsafe(done.set_result, problem)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -191,7 +196,7 @@ async def play(
         works = 0.0
         with suppress(OSError, IndexError):  # it has not begun, or is over
             works = time.clock_gettime(clocks[0])
-        if works > last + _WORKS or time.monotonic() > since + _STANDS_STILL:
+        if works > min([last, *over]) + _WORKS or time.monotonic() > since + _STANDS_STILL:
             seen.left += [STUCK] if STUCK not in seen.left else []
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stuck))
             with suppress(RuntimeError):  # it is closed
@@ -216,9 +221,10 @@ async def _play(
     options: Any,
     seen: Seen,
     beat: list[float],
+    ended: list[float],
 ) -> None:
     loop, bell, mine = asyncio.get_running_loop(), asyncio.Event(), list[asyncio.Task[Any]]()
-    over = asyncio.Event()
+    over, gone, given_up = asyncio.Event(), list[bool](), list[bool]()
 
     def start(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
         task = asyncio.Task(coroutine, loop=loop, **more)
@@ -250,7 +256,7 @@ async def _play(
         seen.began = _now()
         _inside.set(True)
         try:
-            result = await handler(connection, *seen.more.get("arguments", ()))
+            result = await _until(given_up, handler(connection, *seen.more.get("arguments", ())))
             end = "no response" if on != "websockets" and not isinstance(result, web.StreamResponse) else ""
         except BaseException as error:
             end = type(error).__name__
@@ -259,6 +265,7 @@ async def _play(
             _inside.set(False)
             if not over.is_set():
                 seen.end, seen.ended, seen.cancelled = end, _now(), stage.task.cancelling() > 0
+            gone.append(True)
             bell.set()
         return result
 
@@ -289,16 +296,38 @@ async def _play(
             except AssertionError as error:
                 seen.log.append(f"no handshake: {error}")
             finally:
+                ended.append(time.thread_time())
                 seen.heard = [payload.decode(errors="replace") for payload in stage.peer.heard]
                 stage.peer.end()
                 if stage.task is not None and seen.end is None:
                     for task in (stage.task, *mine):
                         task.cancel()
+                    if not await wait(bell, lambda: bool(gone), REST):
+                        seen.left.append(STUCK)
+                        given_up.append(True)
                 for another in seen.more.get("peers", ()):
                     another.end()
                 async with asyncio.timeout(seconds(1)):
                     await asyncio.gather(*stage.acts)
     ticking.cancel()
+
+
+@types.coroutine
+def _until(given_up: list[bool], coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Run a handler until it has ended, or takes no cancel: then each of its steps raises."""
+    step: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            awaited = step(argument)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, argument = coroutine.send, (yield awaited)
+        except BaseException as error:
+            step, argument = coroutine.throw, error
+        if given_up:
+            step, argument = coroutine.throw, Stuck()
 
 
 class _Log(logging.Handler):
