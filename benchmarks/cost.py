@@ -23,15 +23,15 @@ What the rest consists of:
 
 - ``straight``: 0.07 ms for its few lines. One that runs for the first time is an event.
 - What computes, on 3.11: as long as any trace is set in a thread, Python itself goes the slow way at each instruction,
-  which takes twice the time whether anybody is told of a line or not. A function may only go the fast way where nothing
-  can be missed until the step ends: after 5,000 calls. ``sys.setprofile``, in place of the trace, would be half as
-  slow, but is told of each call of a function of C.
+  which takes twice the time whether anybody is told of a line or not. Only after 5,000 calls in one step is no trace
+  set until the step ends; what may have been missed by then is unknown, so that is not done sooner, nor for loops
+  alone. ``sys.setprofile``, in place of the trace, would be half as slow, but is told of each call of a function of C.
 - ``awaits``: of a handler that does nothing but let others have their turn, which takes 3 to 4 µs, 1.5 µs more on 3.12
   and later: that a step begins (what blocks the loop is seen so), and that the handler waits (the await is counted, and
   a fault may strike). On 3.11, 11 µs: the trace is set and taken back, and is called for each function on the way.
 - ``sends``: 10 µs beside 12 of the library and the system. The event, with its text, is a third of that; the others are
-  that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is 50 µs for
-  the first few hundred, until 5,000 functions have been called.
+  that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is some 50 µs
+  for each until 5,000 functions have been called.
 - ``typical``: 0.4 ms on 3.12 and later, and most of it once: each line, and each method, comes for the first time. On
   3.11 its work, as above.
 """
