@@ -131,6 +131,19 @@ async def test_the_bound_is_on_those_at_once(on: str) -> None:
     assert {line.served for line in server.run().timeline.all(HandlerLine)} == {1, 3}
 
 
+async def test_neither_lines_nor_the_library_are_watched_in_outline() -> None:
+    """Nor where an option of the server's is code of the user's, which is watched on Python 3.11."""
+    async with labkit.host(
+        handlers.websockets_echo, on="websockets", closely=1, process_request=lambda *_: None
+    ) as server:
+        crowd = [await join(server.url), await join(server.url)]
+        reset(*crowd)
+        await ended(server, 2)
+    timeline = server.run().timeline
+    assert {line.served for line in timeline.all(HandlerLine)} == {1}
+    assert {event.served for event in timeline.select("library") if event.kind != "tcp"} == {1}
+
+
 async def test_what_comes_through_a_wire_is_watched_closely() -> None:
     """A fault may strike it, and its verdict is whole."""
     async with (
