@@ -121,7 +121,7 @@ def _remember(thread: threading.Thread, frame: FrameType) -> Started | None:
     if (found := starts_here()) is None:
         return None
     origin = find_origin(frame, found[1].file)
-    if is_owned([each for each in origin.objects if each is not thread]):
+    if is_owned([thread, *origin.objects]):
         return None  # it goes with the pool, or the connection
     return remember(lambda here, line: Started(here, "thread", _name_of_thread(thread), line), frame)
 
