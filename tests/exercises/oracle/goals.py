@@ -77,6 +77,12 @@ def _waits(act: Act) -> Act:
     return wait
 
 
+async def _burst(stage: Stage) -> None:
+    """Many messages and a RST, before the server's loop has its next turn."""
+    await stage.peer.send(*[text("hello")] * 200)
+    stage.peer.reset()
+
+
 def _cancels(times: int) -> Act:
     return lambda stage: stage.cancel(times)
 
@@ -470,6 +476,7 @@ def _survives(*stacks: str) -> Iterator[Look]:
     for on in stacks:
         for what, act in {**NORMAL, **VANISHES, "bad text": _bad_text, "shutdown": _shutdown}.items():
             yield Look(on, what, act, (echoes, _ends_well, *ends), 3.0)
+        yield Look(on, "burst", _burst, (echoes, _ends_well, *ends), 3.0)
         yield Look(on, "silence", _silence, (echoes, _ends_well, *ends), 3.0)
         yield Look(on, "reset without a word", _waits(_reset), (_ends_well, *ends), 3.0, ())
         for times in (1, 2, 4):
