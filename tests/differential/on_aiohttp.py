@@ -306,7 +306,7 @@ async def kicked_after_a_while(request: web.Request, seen: Seen) -> Any:
         await asyncio.sleep(LIMIT)
         await ws.close(code=4002)
 
-    task = asyncio.create_task(kick())
+    seen.tasks.add(task := asyncio.create_task(kick()))
     async for message in ws:
         await ws.send_str(message.data)
     seen.note(f"close_code is {ws.close_code}")
@@ -324,7 +324,7 @@ async def queue_and_writer(request: web.Request, seen: Seen) -> Any:
         while True:
             await ws.send_str(await queue.get())
 
-    task = asyncio.create_task(writer())
+    seen.tasks.add(task := asyncio.create_task(writer()))
     async for message in ws:
         queue.put_nowait(message.data)
     task.cancel()

@@ -52,7 +52,7 @@ class Seen:
 
     Attributes:
         task: the library's task in which the handler runs, once it does.
-        tasks: this task, and those of the handler's own that have seen something.
+        tasks: this task, and those of the handler's own that have seen something, or that the handler has told.
         bell: set whenever something is new.
         inside: the methods of the connection in which the handler's own task is now.
         closing: whether the handler has called ``close()``.
