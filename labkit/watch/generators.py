@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any, Final
 
 from labkit.support.clock import timeout
@@ -48,7 +49,8 @@ class Generator(Opened):
 
     def _is_open(self, thing: Any) -> bool:
         # One that a task goes through goes on with it, and is not what is left.
-        return thing.ag_frame is not None and not thing.ag_running and not self._is_in_use(thing)
+        waits = thing.ag_frame is not None and not thing.ag_running and not self._is_in_use(thing)
+        return waits and not _is_kept_by_a_traceback(thing)
 
     def look(self) -> None:
         """Look whether it has come to its end."""
@@ -62,6 +64,11 @@ class Generator(Opened):
     async def _close(self, thing: Any) -> None:
         async with timeout(_CLOSING):
             await thing.aclose()
+
+
+def _is_kept_by_a_traceback(thing: Any) -> bool:
+    """Whether a call that is over has it: a log that keeps an exception keeps its frame, which no code goes on with."""
+    return any(isinstance(each, FrameType) for each in gc.get_referrers(thing))
 
 
 @contextmanager

@@ -177,6 +177,7 @@ else:
             self._lock = threading.Lock()
             self._here = _Traced()
             self._calls = 0  # in the step that runs
+            self._step: object = None  # at the last look; uvloop tells of no step that begins
             self._installed = 0  # how many of the functions are not the user's, so that a library may run them too
             self._told: dict[tuple[int, Scope | None], set[int]] = {}  # the lines that need not be told again
             # Each access to `self._trace` makes a new bound method; `leave` must find the one that it set.
@@ -210,6 +211,7 @@ else:
                 self._users -= Counter(map(id, codes))
             if not here.users:
                 del step_runners[threading.get_ident()], watchers[threading.get_ident()]
+                self._step = None
                 if sys.gettrace() is self._mine:
                     sys.settrace(None)
             return "a debugger or a coverage tool took over sys.settrace during the run" if here.taken else None
@@ -319,7 +321,9 @@ else:
         def _rest(self) -> None:
             """Let everything alone until the step ends, if all these calls were in one step of the loop."""
             self._calls = 0
-            if current_step() is None or cancels_fly():
+            before, self._step = self._step, current_step()
+            in_one_step = self._here.depth > 0 or self._step is before
+            if self._step is None or not in_one_step or cancels_fly():
                 return
             if when_step_ends(self._go_on):
                 self._listener.let_alone()

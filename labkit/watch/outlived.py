@@ -81,6 +81,7 @@ class Outlived:
 
     # There is one for each connection.
     __slots__ = (
+        "_begun",
         "_callbacks",
         "_delivered",
         "_ended",
@@ -102,6 +103,7 @@ class Outlived:
         self._number = number
         # Most handlers leave nothing.
         self._tasks: Sequence[asyncio.Task[Any]] = ()
+        self._begun: AbstractSet[asyncio.Task[Any]] = frozenset()  # since the last look
         self._callbacks: Sequence[Callback] = ()
         self._gathered: AbstractSet[asyncio.Task[Any]] = frozenset()
         self._delivered: AbstractSet[int] = frozenset()
@@ -131,6 +133,7 @@ class Outlived:
         """
         if self._ended and not self._told and not task.done() and where(task, self._timeline).lane not in _NOT_ITS:
             self._follow(task)
+            self._begun |= {task}
 
     def collect(self, tasks: Tasks) -> None:
         """Have Python collect what nobody refers to any more, if something is still there: that is not left."""
@@ -152,6 +155,7 @@ class Outlived:
         """
         for task in tasks.of(self._number):
             self._follow(task)
+        self._begun = frozenset()
         self._callbacks = tasks.callbacks_of(self._number)
         others = self._others()
         if self._ended:
@@ -177,7 +181,8 @@ class Outlived:
         for task in self._tasks:
             name, text = describe_task(task), name_task(task)
             if not task.done():
-                self._leak(task, name, text)
+                if task not in self._begun:  # such a one may end in its first step
+                    self._leak(task, name, text)
             elif _is_complained_of(task):
                 self._complain(task)
             elif (error := self._swallowed(task)) is not None:
@@ -189,7 +194,7 @@ class Outlived:
             Scope(self._timeline, "handler", self._number).record(LoopLeaked("socket", "connection", text=held))
         self._told = True
         self._tasks = self._callbacks = ()
-        self._gathered = frozenset()
+        self._gathered = self._begun = frozenset()
 
     def _tell_callbacks(self, tasks: Tasks) -> None:
         starts = starts_of(self._timeline)
