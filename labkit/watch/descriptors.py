@@ -15,7 +15,7 @@ from typing import Any, Final
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
 from labkit.watch.origin import find_line, find_origin
-from labkit.watch.started import Started, starts_here, starts_of
+from labkit.watch.started import Numbered, starts_here, starts_of
 
 __all__ = ["TEMPORARY", "take_over", "watch_descriptors"]
 
@@ -26,7 +26,11 @@ TEMPORARY: Final = "a temporary file"
 _LISTING: Final = "a listing of "
 
 
-class Descriptor(Started):
+#: Those that are open, by their numbers.
+_known: Final[dict[int, Descriptor]] = {}
+
+
+class Descriptor(Numbered):
     """A descriptor. Whoever takes it over may close it in his own way, so somebody has to look what is behind it.
 
     Args:
@@ -37,12 +41,12 @@ class Descriptor(Started):
         given: what the function has given.
     """
 
+    known = _known
     came = "opened"
     over = "has been closed"
 
     def __init__(self, here: Scope, name: str, line: str | None, number: int, given: object) -> None:
-        super().__init__(here, "descriptor", name, line)
-        self._number = number
+        super().__init__(here, "descriptor", name, line, number)
         self._given = given
         self._file = _file_of(number)
 
@@ -68,25 +72,11 @@ class Descriptor(Started):
         if not self._is_open:
             self.end()
 
-    def end(self) -> None:
-        """Note that it is closed."""
-        super().end()
-        self.release()
-
-    def release(self) -> None:
-        """Let go of it."""
-        if _known.get(self._number) is self:
-            del _known[self._number]
-
     async def stop(self) -> None:
         """Close it, unless an iterator has it, which would close the number again when somebody else has that."""
         if self._is_open and not self.name.startswith(_LISTING):
             with contextlib.suppress(OSError):
                 os.close(self._number)
-
-
-#: Those that are open, by their numbers.
-_known: Final[dict[int, Descriptor]] = {}
 
 
 def take_over(number: int) -> int | str:

@@ -13,12 +13,16 @@ from typing import Any, Final
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
 from labkit.watch.origin import find_origin
-from labkit.watch.started import Started, starts_here
+from labkit.watch.started import Numbered, starts_here
 
 __all__ = ["watch_signals"]
 
 
-class Signal(Started):
+#: Those that are set, by the numbers of the signals.
+_known: Final[dict[int, Signal]] = {}
+
+
+class Signal(Numbered):
     """A signal's handler that was set, and not set back.
 
     Args:
@@ -28,13 +32,13 @@ class Signal(Started):
         before: what handled the signal before.
     """
 
+    known = _known
     came = "set"
     over = "has been set back"
 
     def __init__(self, here: Scope, line: str | None, number: int, before: Any) -> None:
-        super().__init__(here, "signal", signal.Signals(number).name, line)
+        super().__init__(here, "signal", signal.Signals(number).name, line, number)
         self.before: Final = before
-        self._number = number
         self._now = signal.getsignal(number)
 
     @property
@@ -52,25 +56,11 @@ class Signal(Started):
         if not self.alive:
             self.end()
 
-    def end(self) -> None:
-        """Note that it is set back."""
-        super().end()
-        self.release()
-
-    def release(self) -> None:
-        """Let go of it."""
-        if _known.get(self._number) is self:
-            del _known[self._number]
-
     async def stop(self) -> None:
         """Set it back."""
         with contextlib.suppress(ValueError, TypeError):  # another thread's loop; or no handler of Python's
             signal.signal(self._number, self.before)
         self.end()
-
-
-#: Those that are set, by the numbers of the signals.
-_known: Final[dict[int, Signal]] = {}
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from labkit.events import LoopEnded
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.origin import find_line
 
-__all__ = ["Key", "Started", "Starts", "remember", "starts_here", "starts_of", "watch_starts"]
+__all__ = ["Key", "Numbered", "Started", "Starts", "remember", "starts_here", "starts_of", "watch_starts"]
 
 
 class Key(NamedTuple):
@@ -99,6 +99,37 @@ class Started:
 
     async def stop(self) -> None:
         """End it, where that is possible."""
+
+
+class Numbered(Started):
+    """Something that the system knows by a number, which is given again when it is over.
+
+    Args:
+        here: the scope of the code that has started it.
+        what: what it is, in one word.
+        name: its name.
+        line: the line of the user's code that has started it, in words; None if that is not known.
+        number: the number.
+
+    Attributes:
+        known: those of its kind that are not over, by their numbers.
+    """
+
+    known: ClassVar[dict[int, Any]]
+
+    def __init__(self, here: Scope, what: str, name: str, line: str | None, number: int) -> None:
+        super().__init__(here, what, name, line)
+        self._number = number
+
+    def end(self) -> None:
+        """Note that it is over."""
+        super().end()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of it."""
+        if self.known.get(self._number) is self:
+            del self.known[self._number]
 
 
 class Starts:
