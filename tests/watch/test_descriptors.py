@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -262,3 +263,23 @@ async def test_what_the_module_keeps_for_the_next_connection_is_not_left(tmp_pat
     finally:
         with contextlib.suppress(OSError):
             os.close(lock or -1)
+
+
+async def test_a_number_that_is_given_again_has_no_name_of_before(tmp_path: Path) -> None:
+    """The system gives the least number that is free: what was closed is over, whoever has its number next."""
+    (tmp_path / "members.txt").write_text("Ann")
+    numbers: list[int] = []
+    kept: list[Any] = []
+
+    def opens() -> None:
+        numbers.append(os.open(tmp_path / "members.txt", os.O_RDONLY))
+        os.close(numbers[0])
+        one, other = socket.socketpair()
+        numbers.append(one.detach())
+        other.close()
+        kept.append(os.fdopen(numbers[1], "rb", 0))
+
+    run = await labkit.play(echoing(opens), on="websockets", fault="close", patience=0.2)
+    assert numbers[0] == numbers[1]
+    assert "members.txt" not in str(run.verdict.leaked)
+    kept.pop().close()
