@@ -31,9 +31,11 @@ ROOMS: dict[str, set[str]] = {
     "advice": {"strikes", "verdict"},
     "views": {"errors", "support", "events", "timeline", "connections", "verdict", "outcome", "strikes"},
     "wire": {"errors", "support", "events", "timeline"},
-    "watch": {"errors", "support", "events", "timeline"},
+    "introspection": {"errors", "support", "events", "timeline"},
+    "remains": {"errors", "support", "events", "timeline", "introspection"},
+    "watch": {"errors", "support", "events", "timeline", "introspection", "remains"},
     "clients": {"errors", "support", "events", "timeline"},
-    "stacks": {"errors", "support", "events", "timeline", "watch"},
+    "stacks": {"errors", "support", "events", "timeline", "introspection", "watch"},
     "faults": {"errors", "support", "events", "timeline", "wire"},
     "doctor": {"errors", "support", "views"},
 }

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from labkit.errors import BadValue
 from labkit.events import CleanupClosed, CleanupClosing, CleanupTruncated
+from labkit.introspection.helpers import find_functions
 from labkit.resources import Life
 from labkit.support.replacing import MISSING, replace
 from labkit.timeline import Scope, scope
-from labkit.watch.helpers import find_functions
 from labkit.watch.lines import watch_too
 
 __all__ = ["active", "watch"]

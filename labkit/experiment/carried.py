@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from labkit.errors import BadValue, LabError
 from labkit.experiment.attached import active, watch
-from labkit.watch.helpers import find_functions
+from labkit.introspection.helpers import find_functions
 
 __all__ = ["Carried", "Name", "carry", "names", "watching"]
 

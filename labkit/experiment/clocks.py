@@ -16,6 +16,9 @@ from typing import Any, Final, TypeVar
 
 from labkit.errors import BadValue, LabError
 from labkit.faults import Fault
+from labkit.introspection.helpers import find_helpers, with_nested
+from labkit.remains.started import starts_of
+from labkit.remains.threads import is_at_work
 from labkit.stacks.server import Server
 from labkit.support.autojump import CLOCKS, REAL, AutojumpLoop, Clock
 from labkit.support.checks import check_choice
@@ -24,10 +27,7 @@ from labkit.support.loop import finish
 from labkit.support.wakeup import wakeups
 from labkit.support.wording import describe_exception, describe_seconds
 from labkit.timeline import Timeline
-from labkit.watch.helpers import find_helpers, with_nested
 from labkit.watch.lines import original
-from labkit.watch.started import starts_of
-from labkit.watch.threads import is_at_work
 
 __all__ = ["AUTOJUMP", "accounting", "check_clock", "on_autojump", "one_autojump_loop", "why_real"]
 

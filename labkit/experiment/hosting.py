@@ -15,6 +15,16 @@ from labkit.events import Event, HandlerEnd, LoopStop, WireFault
 from labkit.experiment.run import Run, run_so_far
 from labkit.experiment.target import find_here
 from labkit.faults.fault import registry
+from labkit.remains.callbacks import watch_callbacks
+from labkit.remains.descriptors import watch_descriptors
+from labkit.remains.generators import watch_generators
+from labkit.remains.locks import watch_locks
+from labkit.remains.opened import watch_opened
+from labkit.remains.owners import watch_owners
+from labkit.remains.processes import watch_processes
+from labkit.remains.signals import watch_signals
+from labkit.remains.started import watch_starts
+from labkit.remains.tasks import reap
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.stack import Program, Stack
@@ -26,21 +36,11 @@ from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
 from labkit.watch.block import Blocks, watch_blocks
-from labkit.watch.callbacks import watch_callbacks
 from labkit.watch.capture import capture
-from labkit.watch.descriptors import watch_descriptors
-from labkit.watch.generators import watch_generators
 from labkit.watch.handler import Handler, name_of
 from labkit.watch.host import Host
 from labkit.watch.lines import gather, original, watch
-from labkit.watch.locks import watch_locks
-from labkit.watch.opened import watch_opened
 from labkit.watch.over import why_over
-from labkit.watch.owners import watch_owners
-from labkit.watch.processes import watch_processes
-from labkit.watch.remains import reap
-from labkit.watch.signals import watch_signals
-from labkit.watch.started import watch_starts
 
 __all__ = ["HostedServer", "check_target", "end_experiment", "host"]
 

@@ -26,6 +26,7 @@ from labkit.experiment.unseen import play_elsewhere
 from labkit.experiment.when import THROUGH, When, check_seen, check_when
 from labkit.faults import Fault
 from labkit.faults.fault import find_fault
+from labkit.introspection.helpers import belongs_to_no_loop
 from labkit.stacks import find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.threads import in_own_loop, run_in_own_loop
@@ -38,7 +39,6 @@ from labkit.support.loop import check_loop
 from labkit.timeline import Timeline
 from labkit.watch.block import take_part
 from labkit.watch.handler import check_handler
-from labkit.watch.helpers import belongs_to_no_loop
 from labkit.wire import Relay
 
 __all__ = ["check_values", "in_company", "play"]

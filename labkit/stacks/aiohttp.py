@@ -10,12 +10,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from labkit.errors import BadHandler
+from labkit.introspection.alone import leave_alone
 from labkit.stacks.stack import Program, RunningServer, Stack, make_app
 from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
 from labkit.support.wording import describe_exception
 from labkit.timeline import APPLICATION, Scope, scope
-from labkit.watch.alone import leave_alone
 from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.handler import may_be_awaited, name_of

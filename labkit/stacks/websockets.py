@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from labkit.errors import BadHandler
+from labkit.introspection.alone import leave_alone
+from labkit.introspection.origin import is_users
 from labkit.stacks.stack import Program, RunningServer, Stack
 from labkit.support.clock import scaled
 from labkit.support.sockets import port_of
-from labkit.watch.alone import leave_alone
 from labkit.watch.asked import IsOver
 from labkit.watch.call import Call
 from labkit.watch.host import Host
-from labkit.watch.origin import is_users
 from labkit.watch.stand_ins import Method, by_the_library, observe_items
 
 if TYPE_CHECKING:

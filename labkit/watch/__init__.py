@@ -1,1 +1,1 @@
-"""Watches a handler from outside: its calls, its lines, its cancels, what the library tells it, what it leaves."""
+"""Watches a handler from outside: its calls, its lines, its cancels, what the library tells it."""

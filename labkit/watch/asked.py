@@ -12,8 +12,8 @@ from functools import partial
 from types import MappingProxyType, MemberDescriptorType
 from typing import Any, Final
 
+from labkit.introspection.alone import runs_alone
 from labkit.support.replacing import MISSING, replace
-from labkit.watch.alone import runs_alone
 
 __all__ = ["IsOver", "Told", "asked_by_user", "observe_properties"]
 

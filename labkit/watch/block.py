@@ -19,14 +19,14 @@ from types import CodeType
 from typing import Any, Final
 
 from labkit.events import HandlerBlocked, LoopHeldUp, LoopStop
+from labkit.introspection.breaking import Breaker
+from labkit.introspection.place import Called, bounds, describe_place, find_place, may_be_broken, stack_of
+from labkit.introspection.steps import TICK, Seen, Step, ThreadClock, callback_of, scope_of
 from labkit.support.clock import now, scaled
 from labkit.support.interrupts import on_interrupt
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_seconds
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.breaking import Breaker
-from labkit.watch.place import Called, bounds, describe_place, find_place, may_be_broken, stack_of
-from labkit.watch.steps import TICK, Seen, Step, ThreadClock, callback_of, scope_of
 
 __all__ = [
     "Blocks",

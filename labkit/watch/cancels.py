@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, Protocol, cast
 
-from labkit.watch.alone import watchers
+from labkit.introspection.alone import watchers
+from labkit.introspection.place import bounds
 from labkit.watch.block import begin_step, end_step
 from labkit.watch.limits import Cause, cause_of_cancel
-from labkit.watch.place import bounds
 from labkit.watch.swallowed import Followed
 
 __all__ = ["Canceller", "run_step", "tell_cancels", "tell_cause"]

@@ -17,13 +17,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO, cast
 
 from labkit.events import ClientLog, ClientPrint, HandlerLog, HandlerPrint, LoopException
+from labkit.introspection.origin import is_users
+from labkit.introspection.steps import scope_of_handle
+from labkit.remains.tasks import scope_of, track
 from labkit.support.descriptors import is_starved, note_starved
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.origin import is_users
-from labkit.watch.remains import scope_of, track
-from labkit.watch.steps import scope_of_handle
 
 __all__ = ["capture", "flush"]
 

@@ -6,7 +6,7 @@ import asyncio
 from types import FrameType
 from typing import Any
 
-from labkit.watch.suspended import frames
+from labkit.introspection.suspended import frames
 
 __all__ = ["fail_in_group"]
 

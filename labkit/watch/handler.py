@@ -10,8 +10,8 @@ from types import CodeType
 from typing import Any
 
 from labkit.errors import BadHandler
+from labkit.introspection.origin import is_users
 from labkit.watch.lines import original
-from labkit.watch.origin import is_users
 
 __all__ = ["Handler", "check_handler", "may_be_awaited", "name_of"]
 

@@ -12,12 +12,15 @@ from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
+from labkit.introspection.alone import begin_handler, begin_outline, end_handler
+from labkit.introspection.breaking import was_stopped
+from labkit.remains.outlived import Outlived, Tasks, end_all
+from labkit.remains.started import starts_of
+from labkit.remains.tasks import steps, tasks_of
 from labkit.support.autojump import REAL
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.alone import begin_handler, begin_outline, end_handler
-from labkit.watch.breaking import was_stopped
 from labkit.watch.call import Call
 from labkit.watch.cancels import run_step, tell_cancels
 from labkit.watch.capture import flush
@@ -28,9 +31,6 @@ from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
 from labkit.watch.outline import Outline, Outlines
-from labkit.watch.outlived import Outlived, Tasks, end_all
-from labkit.watch.remains import steps, tasks_of
-from labkit.watch.started import starts_of
 
 __all__ = ["Host"]
 

@@ -24,13 +24,13 @@ from labkit.events import (
     LibraryTcpClosed,
     LoopMet,
 )
+from labkit.introspection.alone import users_code_runs
+from labkit.introspection.origin import is_users
 from labkit.support.sockets import find_ports
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.alone import users_code_runs
 from labkit.watch.asked import asked_by_user
 from labkit.watch.control import CLOSE, PING, PONG, ControlFrames
-from labkit.watch.origin import is_users
 from labkit.watch.stand_ins import method_of_handler
 
 __all__ = ["Tap", "TappedTransport"]

@@ -20,13 +20,13 @@ from types import CodeType, FunctionType
 from typing import Any, Final, TypeVar
 
 from labkit.events import HandlerLine, HandlerLines
+from labkit.introspection.helpers import find_helpers, with_nested
+from labkit.introspection.suspended import frames
+from labkit.remains.threads import carry_scope
+from labkit.support.forked import Shared
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.forked import Shared
-from labkit.watch.helpers import find_helpers, with_nested
 from labkit.watch.lines_tool import Tool
-from labkit.watch.suspended import frames
 from labkit.watch.swallowed import note_line, on_flight
-from labkit.watch.threads import carry_scope
 
 #: The methods of class-based handlers: of aiohttp's ``web.View``, since a WebSocket begins with GET, and of Starlette's
 #: ``WebSocketEndpoint``; and the frameworks whose own methods are nobody's handler.

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from labkit.introspection.alone import has_alone, watchers
+from labkit.introspection.origin import is_users
+from labkit.introspection.place import bounds
+from labkit.introspection.steps import scope_of_handle
 from labkit.timeline import Scope, scope
-from labkit.watch.alone import has_alone, watchers
 from labkit.watch.block import current_step, step_began, step_runners, when_step_ends
-from labkit.watch.origin import is_users
-from labkit.watch.place import bounds
-from labkit.watch.steps import scope_of_handle
 from labkit.watch.swallowed import cancels_fly
 
 __all__ = ["Tool"]

@@ -12,13 +12,13 @@ from collections.abc import Container
 from typing import Any
 
 from labkit.events import LoopCrowd, WireTcp
+from labkit.remains.outlived import Tasks
+from labkit.remains.started import starts_of
 from labkit.support.flag import Flag
 from labkit.support.sockets import find_ports
 from labkit.timeline import Scope, Timeline
 from labkit.watch.library import Tap
 from labkit.watch.lines import leave_out
-from labkit.watch.outlived import Tasks
-from labkit.watch.started import starts_of
 
 __all__ = ["Outline", "Outlines"]
 

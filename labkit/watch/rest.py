@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
-from labkit.watch import remains
+from labkit.introspection.steps import scope_of_handle
+from labkit.introspection.suspended import frames, shows
+from labkit.remains.tasks import scope_of
+from labkit.remains.tasks import tasks_of as tasks_started
 from labkit.watch.call import Call
 from labkit.watch.stand_ins import Entered, WaitsFor
-from labkit.watch.steps import scope_of_handle
-from labkit.watch.suspended import frames, shows
 
 __all__ = ["Place", "Standing", "may_run", "tasks_of", "timers_of", "waits_outside"]
 
@@ -90,8 +91,8 @@ def tasks_of(call: Call) -> list[Standing]:
         The handler itself, and the tasks that it has started; the library's own do not count.
     """
     inside = {entered.task: entered for entered in call.entered}
-    started = remains.tasks_of(call.timeline, call.number)
-    tasks = {task: task.get_coro() for task in started if remains.scope_of(task) == call.here}
+    started = tasks_started(call.timeline, call.number)
+    tasks = {task: task.get_coro() for task in started if scope_of(task) == call.here}
     if call.task is not None:
         tasks[call.task] = _beneath(call.coroutine, call.packages)
     own = [each for each in tasks.items() if each[0] is call.task or _package(each[1]) not in call.packages]

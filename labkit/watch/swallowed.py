@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
-from labkit.watch.clauses import Ran, find_end, led_by_exception
+from labkit.introspection.clauses import Ran, find_end, led_by_exception
+from labkit.introspection.origin import is_users, name_file
+from labkit.introspection.suspended import frames, handled, is_open
 from labkit.watch.disconnects import with_origins
-from labkit.watch.origin import is_users, name_file
-from labkit.watch.suspended import frames, handled, is_open
 
 __all__ = ["Cancel", "Followed", "Swallow", "cancels_fly", "find_line", "note_line", "on_flight"]
 

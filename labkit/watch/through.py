@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+from labkit.remains.threads import Work, works_of
 from labkit.support.clock import timeout
 from labkit.timeline import Timeline
 from labkit.watch.call import Call
 from labkit.watch.rest import Place, Standing, may_run, tasks_of, timers_of
 from labkit.watch.tally import Tally
-from labkit.watch.threads import Work, works_of
 
 __all__ = ["Exchanges", "Held", "Through"]
 

@@ -16,9 +16,9 @@ from aiohttp import web
 import labkit
 from labkit.errors import BadHandler, BadOption, BadValue, UnknownName
 from labkit.events import WireFault
+from labkit.remains.tasks import reap, track
 from labkit.support.clock import scaled
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.remains import reap, track
 from tests import handlers
 from tests.left import sockets
 

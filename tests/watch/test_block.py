@@ -25,8 +25,8 @@ from aiohttp import web
 
 import labkit
 from labkit.events import ClientRecv, HandlerBlocked, HandlerRecv, LoopHeldUp, LoopStop, WireFrame
+from labkit.introspection.place import may_be_broken, stack_from
 from labkit.support.clock import scaled
-from labkit.watch.place import may_be_broken, stack_from
 from tests import handlers
 
 #: A block that no machine takes for nothing.

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from labkit.events import HandlerSwallowed
+from labkit.introspection.suspended import handled, is_open
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.host import Host
 from labkit.watch.lines import watch
-from labkit.watch.suspended import handled, is_open
 
 #: What handlers note, in place of a cleanup.
 DIARY: list[str] = []

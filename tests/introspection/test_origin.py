@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.watch.origin import name_file
+from labkit.introspection.origin import name_file
 
 
 @pytest.mark.parametrize(

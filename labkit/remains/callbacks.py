@@ -13,11 +13,11 @@ from types import CodeType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from labkit.introspection.origin import find_line, is_users, name_file
+from labkit.introspection.steps import scope_of_handle
+from labkit.remains.started import starts_here
 from labkit.support.replacing import replace
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.origin import find_line, is_users, name_file
-from labkit.watch.started import starts_here
-from labkit.watch.steps import scope_of_handle
 
 __all__ = ["Callback", "callbacks_of", "describe_callback", "end_callbacks", "watch_callbacks"]
 

@@ -18,10 +18,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
+from labkit.introspection.origin import find_origin
+from labkit.remains.started import Started, remember, starts_here
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.origin import find_origin
-from labkit.watch.started import Started, remember, starts_here
 
 __all__ = ["watch_processes"]
 

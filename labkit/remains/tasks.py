@@ -14,11 +14,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from labkit.events import LoopLeaked
+from labkit.introspection.alone import runs_alone
+from labkit.introspection.origin import line_of, note_line
+from labkit.remains.started import starts_of
 from labkit.support.clock import scaled
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.alone import runs_alone
-from labkit.watch.origin import line_of, note_line
-from labkit.watch.started import starts_of
 
 __all__ = ["ALL", "closed_by", "describe_task", "name_task", "reap", "scope_of", "steps", "tasks_of", "track", "where"]
 

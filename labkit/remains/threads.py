@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any, Final
 
 from labkit.events import LoopException
+from labkit.introspection.origin import find_origin, is_owned
+from labkit.remains.started import Started, remember, starts_here
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.origin import find_origin, is_owned
-from labkit.watch.started import Started, remember, starts_here
 
 __all__ = ["Work", "carry_scope", "is_at_work", "works_of"]
 

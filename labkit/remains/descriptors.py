@@ -12,10 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from labkit.introspection.origin import find_line, find_origin
+from labkit.remains.started import Numbered, starts_here, starts_of
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.origin import find_line, find_origin
-from labkit.watch.started import Numbered, starts_here, starts_of
 
 __all__ = ["TEMPORARY", "take_over", "watch_descriptors"]
 

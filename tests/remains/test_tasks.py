@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from labkit.remains.tasks import describe_task, reap, scope_of, tasks_of, track
 from labkit.support.loop import until_done
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.remains import describe_task, reap, scope_of, tasks_of, track
 
 
 async def test_a_task_belongs_where_it_was_started() -> None:

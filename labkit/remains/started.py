@@ -12,8 +12,8 @@ from types import FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from labkit.events import LoopEnded
+from labkit.introspection.origin import find_line
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.origin import find_line
 
 __all__ = ["Key", "Numbered", "Started", "Starts", "remember", "starts_here", "starts_of", "watch_starts"]
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, Final
 
+from labkit.introspection.origin import OWNERS, find_origin
+from labkit.remains.opened import Opened
+from labkit.remains.started import starts_here
 from labkit.support.clock import timeout
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.opened import Opened
-from labkit.watch.origin import OWNERS, find_origin
-from labkit.watch.started import starts_here
 
 __all__ = ["watch_owners"]
 

@@ -10,14 +10,14 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Final
 
+from labkit.introspection.origin import find_origin, is_users
+from labkit.introspection.suspended import parts
+from labkit.remains.opened import Opened
+from labkit.remains.started import starts_here
+from labkit.remains.tasks import tasks_of
 from labkit.support.clock import timeout
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.opened import Opened
-from labkit.watch.origin import find_origin, is_users
-from labkit.watch.remains import tasks_of
-from labkit.watch.started import starts_here
-from labkit.watch.suspended import parts
 
 __all__ = ["watch_generators"]
 

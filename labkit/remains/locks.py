@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from labkit.introspection.origin import find_origin
+from labkit.remains.started import Started, starts_here
+from labkit.remains.tasks import tasks_of
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.origin import find_origin
-from labkit.watch.remains import tasks_of
-from labkit.watch.started import Started, starts_here
 
 __all__ = ["watch_locks"]
 

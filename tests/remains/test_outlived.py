@@ -18,8 +18,8 @@ from websockets.asyncio.client import connect
 
 import labkit
 from labkit.events import HandlerEnd, LoopEnded, LoopLeaked
+from labkit.remains import outlived
 from labkit.support.clock import scaled
-from labkit.watch import outlived
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from labkit.introspection.origin import find_origin
+from labkit.remains.started import Numbered, starts_here
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
-from labkit.watch.origin import find_origin
-from labkit.watch.started import Numbered, starts_here
 
 __all__ = ["watch_signals"]
 

@@ -12,7 +12,7 @@ from types import FunctionType
 
 import pytest
 
-from labkit.watch.place import Called, find_place, stack_from, stack_of
+from labkit.introspection.place import Called, find_place, stack_from, stack_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from labkit.introspection.origin import OWNERS, Origin, find_origin, is_owned
+from labkit.remains.descriptors import TEMPORARY, take_over
+from labkit.remains.started import Started, starts_here, starts_of
 from labkit.support.clock import scaled
 from labkit.support.replacing import replace
 from labkit.timeline import Scope, scope
-from labkit.watch.descriptors import TEMPORARY, take_over
-from labkit.watch.origin import OWNERS, Origin, find_origin, is_owned
-from labkit.watch.started import Started, starts_here, starts_of
 
 __all__ = ["Opened", "watch_opened"]
 

@@ -16,9 +16,9 @@ import pytest
 
 import labkit
 from labkit.events import LoopLeaked
+from labkit.remains.outlived import Outlived, Tasks
+from labkit.remains.tasks import steps
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.outlived import Outlived, Tasks
-from labkit.watch.remains import steps
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="descriptors and signals are Unix' own")
 

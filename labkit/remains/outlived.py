@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any, Final
 
 from labkit.events import LoopEnded, LoopException, LoopLeaked
+from labkit.remains.callbacks import Callback, callbacks_of, describe_callback, end_callbacks
+from labkit.remains.started import Key, Started, starts_of
+from labkit.remains.tasks import ALL, closed_by, describe_task, name_task, tasks_of, where
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
-from labkit.watch.callbacks import Callback, callbacks_of, describe_callback, end_callbacks
-from labkit.watch.remains import ALL, closed_by, describe_task, name_task, tasks_of, where
-from labkit.watch.started import Key, Started, starts_of
 
 __all__ = ["Outlived", "Tasks", "end_all"]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, ModuleType
 from typing import Any, Final
 
+from labkit.introspection.place import Place
 from labkit.timeline import Scope, scope
-from labkit.watch.place import Place
 
 __all__ = ["TICK", "Seen", "Step", "ThreadClock", "callback_of", "scope_of", "scope_of_handle"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-from labkit.watch.place import Called, stack_from, stack_of
+from labkit.introspection.place import Called, stack_from, stack_of
 
 __all__ = ["Breaker", "Stopped", "was_stopped"]
 

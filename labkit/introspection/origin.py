@@ -27,7 +27,7 @@ _RUNS: Final = frozenset(
     {
         "labkit.watch.cancels",
         "labkit.watch.stand_ins",
-        "labkit.watch.threads",
+        "labkit.remains.threads",
         "nest_asyncio",
         "nest_asyncio2",
         "uvloop",
