@@ -123,7 +123,7 @@ class Aiohttp(Stack):
             server = runner.server
             assert server is not None
             # As `TCPSite` does it, with a tap in front of each protocol.
-            listener = await asyncio.get_running_loop().create_server(lambda: host.tap(server()), "127.0.0.1", 0)
+            listener = await asyncio.get_running_loop().create_server(lambda: host.taps.make(server()), "127.0.0.1", 0)
         except BaseException:
             await runner.cleanup()
             raise

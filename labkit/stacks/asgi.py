@@ -216,7 +216,7 @@ def _quietly(call: Callable[..., T], **keywords: Any) -> T:
 
 
 def _tapped(host: Host, make: Callable[..., asyncio.Protocol], **keywords: Any) -> asyncio.BaseProtocol:
-    return host.tap(make(**keywords))
+    return host.taps.make(make(**keywords))
 
 
 def _takes(target: Any, count: int) -> bool:
@@ -301,7 +301,7 @@ class _Uvicorn(RunningServer):
         """What `uvicorn.Server.shutdown` does, without its tenths of a second, for connections that are over."""
         for listener in self._server.servers:
             listener.close()
-        self._host.abort()
+        self._host.taps.abort()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError):

@@ -111,7 +111,7 @@ class _Hypercorn(RunningServer):
 
     async def stop(self) -> None:
         try:
-            self._host.abort()
+            self._host.taps.abort()
             self._end.set()
             await asyncio.wait([self._serving], timeout=scaled(STOP))
             self._serving.cancel()
@@ -148,7 +148,7 @@ def _taps(host: Host, listener: socket.socket) -> Iterator[asyncio.Future[asynci
             # Taken away: where another class of loops is watched too, the call comes by its stand-in as well.
             if sock is None or (ours := _tapped_sockets.pop(sock, None)) is None:
                 return await create(factory, *args, sock=sock, **keywords)
-            server = await create(lambda: ours[0].tap(factory()), *args, sock=sock, **keywords)
+            server = await create(lambda: ours[0].taps.make(factory()), *args, sock=sock, **keywords)
             ours[1].set_result(server)
             return server
 

@@ -125,7 +125,7 @@ class Server:
             limit: the longest wait, in seconds.
             only: the numbers, on the server's side, of the connections; all, if None.
         """
-        await self._in_own_loop(self._host.settled(limit, only))
+        await self._in_own_loop(self._host.aftermath.settled(limit, only))
 
     async def look(self, only: Collection[int]) -> None:
         """Look at what handlers have started by now, since it may end together with them.
@@ -133,7 +133,7 @@ class Server:
         Args:
             only: the numbers, on the server's side, of the handlers' connections.
         """
-        await self._in_own_loop(self._host.look(only))
+        await self._in_own_loop(self._host.aftermath.look(only))
 
     async def outlived(self, limit: float, only: Collection[int] | None = None) -> None:
         """Wait until nothing is left of what handlers have started that have ended.
@@ -142,7 +142,7 @@ class Server:
             limit: the longest wait, in seconds.
             only: the numbers, on the server's side, of the handlers' connections; all, if None.
         """
-        await self._in_own_loop(self._host.outlived(limit, only))
+        await self._in_own_loop(self._host.aftermath.outlived(limit, only))
 
     async def tell_left(self, only: Collection[int] | None = None) -> None:
         """Record what is left of what handlers have started that have ended.
@@ -150,7 +150,7 @@ class Server:
         Args:
             only: the numbers, on the server's side, of the handlers' connections; all, if None.
         """
-        await self._in_own_loop(self._host.tell_left(only))
+        await self._in_own_loop(self._host.aftermath.tell(only))
 
     async def stop_handlers(self) -> None:
         """Cancel the handlers that still run. A handler that refuses to end is recorded as leaked."""
@@ -164,7 +164,7 @@ class Server:
         """
 
         async def abort() -> None:
-            self._host.abort(keep)
+            self._host.taps.abort(keep)
 
         await self._in_own_loop(abort())
 
@@ -203,7 +203,7 @@ class Server:
         Args:
             only: the numbers, on the server's side, of the connections; all, if None.
         """
-        self._loop.call_soon_threadsafe(self._host.narrow, only)
+        self._loop.call_soon_threadsafe(self._host.taps.narrow, only)
 
     def block(self, seconds: float) -> None:
         """Block the server's loop, as a long computation or a synchronous call does.
@@ -222,14 +222,14 @@ class Server:
                 await asyncio.wait([self._shutdown], timeout=scaled(_SHUTDOWN))
                 self._shutdown.cancel()
                 await asyncio.wait([self._shutdown])
-            await self._host.end_left()
+            await self._host.aftermath.end()
         finally:
             await self._running.stop_accepting()
             try:
                 await self._running.stop()
             except Exception as error:
                 self._record_failure("the cleanup failed", error)
-            self._host.abort()
+            self._host.taps.abort()
 
     async def _in_own_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._loop is asyncio.get_running_loop():

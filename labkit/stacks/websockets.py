@@ -102,7 +102,7 @@ class Websockets(Stack):
             if select is not None:
                 # `serve` would call it with what is returned here.
                 protocol.select_subprotocol = functools.partial(select, connection)
-            return host.tap(connection)
+            return host.taps.make(connection)
 
         options = {**options, "create_connection": create_connection, "select_subprotocol": None}
         if app is None:
@@ -155,7 +155,7 @@ class _Running(RunningServer):
             await asyncio.wait([closed], timeout=scaled(_STOP))
             # websockets would wait for a peer that does not answer our Close, for `close_timeout` seconds; and for one
             # that has not finished its handshake, for `open_timeout` seconds.
-            self._host.abort()
+            self._host.taps.abort()
             # websockets would wait for ever for a handler that refuses to stop.
             await asyncio.wait([closed], timeout=scaled(_STOP))
         finally:

@@ -73,7 +73,7 @@ class Channel:
         self._host = host
         self._receive = receive
         self._send = send
-        self._tap = host.tap_here
+        self._tap = host.taps.here
 
     @property
     def transport(self) -> TappedTransport | None:

@@ -6,21 +6,16 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, cast
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any, Literal
 
-from labkit.events import HandlerEnd, HandlerStart, LoopEnded, LoopException, LoopLeaked
+from labkit.events import HandlerEnd, HandlerStart, LoopException, LoopLeaked
 from labkit.introspection.alone import begin_handler, begin_outline, end_handler
 from labkit.introspection.breaking import was_stopped
-from labkit.remains.outlived import Outlived, Tasks, end_all
-from labkit.remains.started import starts_of
-from labkit.remains.tasks import steps, tasks_of
-from labkit.support.autojump import REAL
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
-from labkit.timeline import Scope, Timeline, scope
+from labkit.timeline import Scope, Timeline
+from labkit.watch.aftermath import Aftermath
 from labkit.watch.call import Call
 from labkit.watch.cancels import run_step, tell_cancels
 from labkit.watch.capture import flush
@@ -31,14 +26,12 @@ from labkit.watch.lines import original, waits_at
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
 from labkit.watch.outline import Outline, Outlines
+from labkit.watch.taps import Taps
 
 __all__ = ["Host"]
 
 #: How many times the lab cancels a handler before it closes the coroutine; and how long it waits each time, in seconds.
 _TRIES, _WAIT = 2, 0.5
-
-#: Seconds between two looks at what does not tell its end.
-_LOOK = 0.02
 
 
 def _tap_of(argument: Any) -> Tap | None:
@@ -50,18 +43,6 @@ def _tap_of(argument: Any) -> Tap | None:
 async def _await(handled: Any) -> Any:
     """Await what a handler gave that is no coroutine; Python says what is wrong where it cannot be awaited."""
     return await handled
-
-
-class _Each(dict[int | None, Outlived]):
-    """What is left, by the number of the connection; made when it is first asked for."""
-
-    def __init__(self, make: Callable[[int | None], Outlived]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, number: int | None) -> Outlived:
-        self[number] = self._make(number)
-        return self[number]
 
 
 class Host:
@@ -79,6 +60,8 @@ class Host:
     Attributes:
         calls: the calls that run now, and are watched closely.
         outlines: the others.
+        taps: the server's connections.
+        aftermath: what follows the ends of the handlers.
         moment: the moment at which a fault shall strike, looked for in the calls that begin from now on.
     """
 
@@ -103,15 +86,13 @@ class Host:
         self.calls: list[Call] = []
         self.outlines = Outlines(timeline, closely)
         self.moment: Moment | None = None
-        self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._package, self._also = library.partition(" ")[0], also
-        self._packages = packages = frozenset({self._package, *also})
-        self._outlived = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
-        self._on_raise = self._deliver  # one for all calls
-        self._taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
+        self._packages = frozenset({self._package, *also})
+        self.taps = Taps(timeline)
+        self.aftermath = Aftermath(timeline, self._packages, self.taps, self.calls, self.outlines)
+        self._on_raise = self.aftermath.delivered  # one for all calls
         self._hosting_task = asyncio.current_task()
         self._stopped = False
-        self._kept: Collection[int] | None = None  # the connections that stay, once the others have been dropped
 
     def call(
         self,
@@ -204,7 +185,7 @@ class Host:
         given: str,
     ) -> Any:
         """Run the handler, and watch it closely."""
-        number = self._next_number() if tap is None else tap.number
+        number = self.taps.next_number() if tap is None else tap.number
         call = Call(self.timeline, number, loss_type, self._package, self._also, self._on_raise)
         call.argument = argument
         self.calls.append(call)
@@ -212,8 +193,7 @@ class Host:
             tap.call = call
             call.tap = tap
         call.moment = self.moment
-        if call.task is not None:
-            self._tasks[call.task] = number
+        self.aftermath.handler_begins(number, call.task)
         if prepare is not None:
             prepare(call)
         start = HandlerStart(self._name, self.stack, self.library, given, number, text=self._starts)
@@ -260,72 +240,10 @@ class Host:
             )
             call.here.record(end)
             self.calls.remove(call)
-            self._handler_ended(call.number)
+            self.aftermath.handler_ended(call.number)
             call.end()
             end_handler(call.packages, result if raised is None else raised)
             del raised  # its traceback holds this frame: together they would wait for the garbage collector
-
-    def tap(self, protocol: asyncio.BaseProtocol) -> Tap:
-        """Stand between a protocol of the library and its transport, and record what the library does by itself.
-
-        Args:
-            protocol: what the library would give to ``loop.create_server``, for one connection.
-
-        Returns:
-            The protocol to give in its place.
-        """
-        tap = Tap(cast(asyncio.Protocol, protocol), self.timeline, self._next_number())
-        self._taps[tap.number] = tap
-        if self._kept is not None and tap.number not in self._kept:
-            tap.abort()
-        return tap
-
-    @property
-    def tap_here(self) -> Tap | None:
-        """The tap of the connection for which the running code works."""
-        here = scope.get()
-        return None if here is None or here.number is None else self._taps.get(here.number)
-
-    def _next_number(self) -> int:
-        return 1 + self.timeline.next_number("handler")
-
-    def narrow(self, only: Collection[int] | None = None) -> None:
-        """Give each connection the smallest send buffer that the system allows, so that few unsent bytes fill it.
-
-        Args:
-            only: the numbers of the connections; all, if None.
-        """
-        for tap in list(self._taps.values()):
-            if only is None or tap.number in only:
-                tap.narrow()
-
-    def abort(self, keep: Collection[int] = ()) -> None:
-        """Drop the connections that are still there, and those that come from now on.
-
-        Args:
-            keep: the numbers of those that stay.
-        """
-        self._kept = keep
-        for tap in list(self._taps.values()):
-            if tap.number not in keep:
-                tap.abort()
-
-    @property
-    def over(self) -> set[int]:
-        """The numbers of the connections that are over, of those whose handlers run and are watched in outline."""
-        return {n for n in self.outlines.running if (tap := self._taps.get(n)) is None or tap.is_over}
-
-    def _deliver(self, number: int, exception: BaseException) -> None:
-        self._outlived[number].deliver(exception)
-
-    def _handler_ended(self, number: int) -> None:
-        self._outlived[number].handler_ended(Tasks(self.timeline, number))
-        if (starts := starts_of(self.timeline)) is not None:
-            starts.on_task = self._task_started
-
-    def _task_started(self, number: int, task: asyncio.Task[Any]) -> None:
-        if (outlived := self._outlived.get(number)) is not None:
-            outlived.task_started(task)
 
     def _leave(self, exception: BaseException, here: Scope, task: asyncio.Task[Any] | None) -> None:
         """Deal with what a handler has raised to end the process; a cancel will take its place.
@@ -346,6 +264,11 @@ class Host:
             return False
         return self._hosting_task.cancel("KeyboardInterrupt in the handler")
 
+    @property
+    def over(self) -> set[int]:
+        """The numbers of the connections that are over, of those whose handlers run and are watched in outline."""
+        return {n for n in self.outlines.running if (tap := self.taps.get(n)) is None or tap.is_over}
+
     def stands(self, only: Collection[int]) -> tuple[int | None, int]:
         """Tell where a handler waits.
 
@@ -359,101 +282,6 @@ class Host:
             if call.number in only and call.coroutine is not None:
                 return waits_at(call.coroutine, self.handler), call.suspensions
         return None, 0
-
-    async def settled(self, limit: float, only: Collection[int] | None = None) -> None:
-        """Wait until the library has dealt with the end of its handlers; it may log what a handler has raised.
-
-        Args:
-            limit: the longest wait, in seconds.
-            only: the numbers of the connections; all, if None.
-        """
-        tasks = {task for task, number in list(self._tasks.items()) if only is None or number in only}
-        pending = {task for task in tasks if not task.done()} - {asyncio.current_task()}
-        if pending:
-            with contextlib.suppress(TimeoutError):
-                async with timeout(limit):
-                    await asyncio.wait(pending)
-        # aiohttp runs the handler in a task of its own; the connection's task goes on in the next turns of the loop.
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    async def look(self, only: Collection[int]) -> None:
-        """Look at what handlers have started by now.
-
-        Args:
-            only: the numbers of the handlers' connections.
-        """
-        tasks = Tasks(self.timeline)
-        for number in (*only, None):
-            self._outlived[number].alive(tasks)
-
-    async def outlived(self, limit: float, only: Collection[int] | None = None) -> None:
-        """Wait until nothing is left of what handlers have started that have ended.
-
-        Args:
-            limit: the longest wait, in seconds.
-            only: the numbers of the handlers' connections; all, if None.
-        """
-        tasks = Tasks(self.timeline)
-        left = self._left(only, tasks)
-        ends = asyncio.get_running_loop().time() + limit
-        start = len(self.timeline.recorded())
-        for each in left:
-            each.collect(tasks)
-        while self._waits_for(left) and (rest := ends - asyncio.get_running_loop().time()) > 0:
-            # Not all tell their end: somebody has to look whether a file is closed.
-            if (clock := self.timeline.clock) is not REAL:
-                await asyncio.wait([clock.rest()], timeout=rest)
-                continue
-            await self.timeline.until(lambda event: isinstance(event, LoopEnded), min(rest, _LOOK), start=start)
-            start = len(self.timeline.recorded())
-
-    async def tell_left(self, only: Collection[int] | None = None) -> None:
-        """Record what is left of what handlers have started that have ended.
-
-        Args:
-            only: the numbers of the handlers' connections; all, if None.
-        """
-        tasks = Tasks(self.timeline)
-        left = self._left(only, tasks)
-        for each in left:
-            each.alive(tasks)
-        await steps()  # a task that a timer has just started may be about to end
-        tasks = Tasks(self.timeline)
-        for each in left:
-            each.tell(tasks)
-
-    def _waits_for(self, left: list[Outlived]) -> bool:
-        tasks = Tasks(self.timeline)
-        return bool([each for each in left if each.waited_for(tasks)])
-
-    def _left(self, only: Collection[int] | None, tasks: Tasks) -> list[Outlived]:
-        """What handlers have left that have ended; and what no handler has started, if none of them runs."""
-        if only is None:
-            unsent = {number for number, tap in list(self._taps.items()) if tap.unsent}
-            outlined = self.outlines.left(tasks, unsent)
-            numbers: Collection[int] = outlined.union(number for number in self._outlived if number is not None)
-        else:
-            numbers = only
-        running = {call.number for call in self._running(only)}
-        ended = [self._outlived[number] for number in sorted(numbers) if number not in running]
-        return ended if running or self.outlines.running else [*ended, self._outlived[None]]
-
-    async def end_left(self) -> None:
-        """End what the handlers have left, besides their tasks: kill the processes, and close what is open."""
-        await end_all(self.timeline)
-
-    def _held(self, number: int | None) -> str:
-        """What the library still holds of a connection, though nothing of it runs any more."""
-        tap = None if number is None else self._taps.get(number)
-        if tap is None or not tap.unsent:
-            return ""
-        if number in self.outlines:
-            if tasks_of(self.timeline, number):
-                return ""
-        elif any(each == number and not task.done() for task, each in list(self._tasks.items())):
-            return ""
-        return "the connection's socket, with data that the client does not read"
 
     async def cancel(self, by: str, only: Collection[int] | None = None) -> None:
         """Cancel the handlers that run, and wait until each waits for something again, or has ended.

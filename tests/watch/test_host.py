@@ -399,13 +399,13 @@ async def test_it_is_settled_when_the_library_has_dealt_with_the_end() -> None:
     task = asyncio.create_task(connection_task())
     while not host._tasks:  # noqa: ASYNC110 - it begins in the loop's next turns
         await asyncio.sleep(0)
-    await host.settled(60)
+    await host.aftermath.settled(60)
     assert did == ["the handler's task", "the connection's task"]
     await task
 
     async with asyncio.timeout(scaled(5)):
         await host.call(0)
-        await host.settled(60)
+        await host.aftermath.settled(60)
     assert [event.data["call"] for event in host.timeline.select("handler", "start")] == [1, 2]
 
 

@@ -188,7 +188,7 @@ async def test_a_connection_is_narrowed_at_its_own_socket(on: str) -> None:
     """Few unsent bytes then fill the system's buffer; another connection of the server keeps its own."""
 
     def room(server: Any) -> list[int]:
-        taps = sorted(server._host._taps.values(), key=lambda tap: tap.number)
+        taps = sorted(server._host.taps._taps.values(), key=lambda tap: tap.number)
         return [tap.transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_SNDBUF) for tap in taps]
 
     async with (
