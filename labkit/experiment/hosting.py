@@ -15,16 +15,8 @@ from labkit.events import Event, HandlerEnd, LoopStop, WireFault
 from labkit.experiment.run import Run, run_so_far
 from labkit.experiment.target import find_here
 from labkit.faults.fault import registry
-from labkit.remains.callbacks import watch_callbacks
-from labkit.remains.descriptors import watch_descriptors
-from labkit.remains.generators import watch_generators
-from labkit.remains.locks import watch_locks
-from labkit.remains.opened import watch_opened
-from labkit.remains.owners import watch_owners
-from labkit.remains.processes import watch_processes
-from labkit.remains.signals import watch_signals
-from labkit.remains.started import watch_starts
 from labkit.remains.tasks import reap
+from labkit.remains.watching import watch_remains
 from labkit.stacks import STACKS, find_stack
 from labkit.stacks.server import Server
 from labkit.stacks.stack import Program, Stack
@@ -193,17 +185,7 @@ async def host(
 @contextmanager
 def _watch(handler: Handler, timeline: Timeline) -> Iterator[None]:
     """Watch the lines of the handler, and what it starts and opens."""
-    with ExitStack() as watches:
-        watches.enter_context(watch_starts(timeline, handler, original(handler)))
-        watches.enter_context(watch_processes())
-        watches.enter_context(watch_opened())
-        watches.enter_context(watch_owners())
-        watches.enter_context(watch_descriptors())
-        watches.enter_context(watch_callbacks())
-        watches.enter_context(watch_locks())
-        watches.enter_context(watch_signals())
-        watches.enter_context(watch_generators())
-        watches.enter_context(watch(handler, timeline))
+    with watch_remains(timeline, handler, original(handler)), watch(handler, timeline):
         yield
 
 

@@ -83,7 +83,7 @@ def count_cut_off(audited: bool) -> tuple[int, int]:
 @pytest.mark.parametrize("audited", [False, True], ids=["", "audited"])
 def test_the_stack_of_another_thread_is_read_at_one_moment(audited: bool) -> None:
     """Though it goes on, and its calls end: a look sees it whole; where an audit hook in Python listens, too."""
-    code = f"from tests.watch.test_place import count_cut_off; print(*count_cut_off({audited}))"
+    code = f"from tests.introspection.test_place import count_cut_off; print(*count_cut_off({audited}))"
     told = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)  # an audit hook stays for ever
     one_moment, step_by_step = map(int, told.split())
     # On Python 3.13 one is cut off now and then.

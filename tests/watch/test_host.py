@@ -397,7 +397,7 @@ async def test_it_is_settled_when_the_library_has_dealt_with_the_end() -> None:
         did.append("the connection's task")
 
     task = asyncio.create_task(connection_task())
-    while not host._tasks:  # noqa: ASYNC110 - it begins in the loop's next turns
+    while not host.calls:  # noqa: ASYNC110 - it begins in the loop's next turns
         await asyncio.sleep(0)
     await host.aftermath.settled(60)
     assert did == ["the handler's task", "the connection's task"]

@@ -1,0 +1,53 @@
+"""Watches all that a handler may leave behind; a new kind of it has its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from labkit.remains.callbacks import watch_callbacks
+from labkit.remains.databases import watch_databases
+from labkit.remains.descriptors import watch_descriptors
+from labkit.remains.files import watch_files
+from labkit.remains.generators import watch_generators
+from labkit.remains.locks import watch_locks
+from labkit.remains.owners import watch_owners
+from labkit.remains.processes import watch_processes
+from labkit.remains.sessions import watch_sessions
+from labkit.remains.signals import watch_signals
+from labkit.remains.sockets import watch_sockets
+from labkit.remains.started import watch_starts
+from labkit.timeline import Timeline
+
+__all__ = ["watch_remains"]
+
+_WATCHES = (
+    watch_processes,
+    watch_sockets,
+    watch_files,
+    watch_databases,
+    watch_sessions,
+    watch_owners,
+    watch_descriptors,
+    watch_callbacks,
+    watch_locks,
+    watch_signals,
+    watch_generators,
+)
+
+
+@contextmanager
+def watch_remains(timeline: Timeline, handler: Callable[..., Any], function: Callable[..., Any]) -> Iterator[None]:
+    """Remember what the handlers of an experiment start, open and set, while the block runs.
+
+    Args:
+        timeline: the experiment's timeline.
+        handler: the handler.
+        function: the function that its author wrote.
+    """
+    with ExitStack() as watches:
+        watches.enter_context(watch_starts(timeline, handler, function))
+        for watch in _WATCHES:
+            watches.enter_context(watch())
+        yield
