@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from types import TracebackType
 from typing import Any, Final
 
 from labkit.events import (
@@ -24,13 +23,14 @@ from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.asked import IsOver, observe_properties
 from labkit.watch.cancels import Canceller
 from labkit.watch.disconnects import LossType, losses, raised_on, with_origins
+from labkit.watch.expiring import Expiring
 from labkit.watch.groups import fail_in_group
 from labkit.watch.library import Tap
 from labkit.watch.limits import Cause
 from labkit.watch.lines import begin_connection
-from labkit.watch.moments import Moment
 from labkit.watch.pings import OwnPings
 from labkit.watch.stand_ins import Entered, Method, StandIns, in_method
+from labkit.watch.stops import Stops
 from labkit.watch.swallowed import Cancel, Followed, Swallow, find_line
 
 __all__ = ["Call"]
@@ -55,7 +55,7 @@ def _describe(data: Any) -> tuple[str, str | None, int | None]:
     return f"a message, as {type(data).__name__}", None, None
 
 
-class Call:
+class Call(Stops):
     """One call of the handler, for one connection.
 
     The lab sees what the library tells the handler through stand-ins for the methods of this one connection. They are
@@ -71,7 +71,6 @@ class Call:
 
     Attributes:
         timeline: where it records.
-        number: the number of the call.
         here: the scope of the connection.
         package: the library's package.
         packages: the same, and the others that belong to the library.
@@ -84,11 +83,9 @@ class Call:
         connection: the library's own connection, once there is one.
         task: the library's task in which the handler runs.
         ended: set when the handler has ended.
+        expiring: the limit of time around the handler.
         error: the exception that the lab raises in the handler in place of the next cancel.
-        waits: set whenever the handler waits for something, and when it has ended.
         given_up: whether the handler has swallowed every cancel; the lab closes its coroutine at the next one.
-        moment: the moment at which a fault shall strike, if one is looked for.
-        suspensions: how many times the handler has waited for something.
         notified: whether the library has told the handler that the connection is over.
         limits: how many limits of time of its own have ended something in the handler.
     """
@@ -98,8 +95,6 @@ class Call:
         "_by",
         "_closes",
         "_file",
-        "_fired",
-        "_limit",
         "_listeners",
         "_loss_type",
         "_on_raise",
@@ -107,28 +102,24 @@ class Call:
         "_stand_ins",
         "_thrown",
         "_undo",
-        "_when_it_stops",
         "argument",
         "connection",
         "coroutine",
         "ended",
         "error",
+        "expiring",
         "followed",
         "given_up",
         "handled",
         "here",
         "is_loss",
         "limits",
-        "moment",
         "notified",
-        "number",
         "package",
         "packages",
-        "suspensions",
         "tap",
         "task",
         "timeline",
-        "waits",
     )
 
     def __init__(
@@ -140,8 +131,8 @@ class Call:
         also: Collection[str] = (),
         on_raise: Callable[[int, BaseException], None] = lambda *_: None,
     ) -> None:
+        super().__init__(number)
         self.timeline = timeline
-        self.number = number
         self.here = Scope(timeline, "handler", number)
         begin_connection(timeline, number)
         self.tap: Tap | None = None
@@ -151,15 +142,11 @@ class Call:
         self.task = asyncio.current_task()
         self.ended = Flag()
         self.error: Exception | None = None
-        self._limit: asyncio.Timeout | None = None
-        self._fired = False
+        self.expiring = Expiring()
         self._file = ""
-        self.waits = Flag()
         self._thrown: Exception | None = None
         self.given_up = False
         self.notified = False
-        self.moment: Moment | None = None
-        self.suspensions = 0
         self.limits = 0
         self._on_raise = on_raise
         self._pings: OwnPings | None = None
@@ -173,7 +160,6 @@ class Call:
         self._stand_ins: list[StandIns] = []
         self._undo: list[Callable[[], None]] = []
         self._listeners: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
-        self._when_it_stops: frozenset[Callable[[], None]] = frozenset()
         self._closes = False  # whether the handler has closed the connection by itself
 
     def _of_another(self) -> int | None:
@@ -263,32 +249,11 @@ class Call:
             self.task.cancel()
             self._by = None
 
-    async def __aenter__(self) -> None:
-        """Begin an ``asyncio.timeout`` around the handler, which never expires unless a fault lets it."""
-        self._limit = asyncio.timeout(None)
-        await self._limit.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End it. If it has fired, a cancel comes out of it, which is what the library would see without it."""
-        assert self._limit is not None
-        try:
-            await self._limit.__aexit__(kind, exception, trace)
-        except TimeoutError:
-            self._fired = True
-            raise asyncio.CancelledError from None
-
     def expire(self) -> None:
         """Let the ``asyncio.timeout`` around the handler expire, which cancels the handler's task."""
         self.waits.clear()
-        if self._limit is not None and not self.ended.is_set():
-            self._limit.reschedule(asyncio.get_running_loop().time())
-
-    @property
-    def timed_out(self) -> bool | None:
-        """Whether the limit around the handler has fired, when it had expired; None if it had not."""
-        return self._fired if self._limit is not None and self._limit.expired() else None
+        if not self.ended.is_set():
+            self.expiring.expire()
 
     def throw(self, exception: Exception) -> None:
         """Raise an exception in the handler, at the place where it waits.
@@ -448,33 +413,6 @@ class Call:
     def is_given_up(self) -> bool:
         """Whether the handler has swallowed every cancel."""
         return self.given_up
-
-    def suspended(self, awaited: object) -> None:
-        """Note that the handler waits for a future; or, with None, that it has only let others have a turn."""
-        self.suspensions += 1
-        if not self.waits.is_set():
-            self.waits.set()
-        if self._when_it_stops and awaited is not None:
-            self._stops()
-        if self.moment is not None:
-            self.moment.suspended(self.number)
-
-    def held(self) -> asyncio.Future[None] | None:
-        """Return what the handler has to wait for before it goes on, beyond what it awaits; None if it may."""
-        if self.moment is None:
-            return None
-        if (gate := self.moment.hold(self.number)) is not None:
-            self._stops()
-        return gate
-
-    def when_it_stops(self, tell: Callable[[], None]) -> None:
-        """Have something called once, when the handler next waits for a future; its end is an event."""
-        self._when_it_stops |= {tell}
-
-    def _stops(self) -> None:
-        told, self._when_it_stops = self._when_it_stops, frozenset()
-        for tell in told:
-            tell()
 
     async def before_close(self) -> None:
         """Wait until the handler may close the connection. Who closes it from elsewhere does not wait for that."""

@@ -205,7 +205,7 @@ class Host:
         try:
             handled = run_step(self.handler, argument) if begin is None else begin()
             call.coroutine = handled if inspect.iscoroutine(handled) else _await(handled)
-            async with call:
+            async with call.expiring:
                 result = await tell_cancels(call.coroutine, call, call.follow(self._function))
             if call.handled is not None:
                 ending, raised = "raised", call.handled
@@ -233,7 +233,7 @@ class Host:
                 call=call.number,
                 loss=raised is not None and call.find_loss(raised),
                 doubt=call.doubt,
-                timed_out=call.timed_out,
+                timed_out=call.expiring.timed_out,
                 written_for=None if raised is None else written_for(raised, call.argument, self.telltales),
                 induced=raised is not None and call.is_induced(raised),
                 text=ending if raised is None else f"raised {describe_briefly(raised)}",
