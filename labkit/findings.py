@@ -81,8 +81,9 @@ class Findings:
         leaked: what the handler has left: what still ran when the patience was over, and what it has opened and not
             closed; in words, with the line that has made it, where that is known. None as long as it is unknown, since
             the experiment goes on, or since the server is not the lab's.
-        complaints: log records of level WARNING or higher, the errors that the loop's exception handler got, and the
-            exceptions that ended a thread; None where these are unknown, since the server is not the lab's.
+        complaints: log records of level WARNING or higher, the errors that the loop's exception handler got, the
+            exceptions that ended a thread, and coroutines that nobody awaited; None where these are unknown, since the
+            server is not the lab's.
         client_exception: the exception that the client got at the end: the qualified type and the message; or None.
         client_close_code: the code that the client's own connection reported.
         blocked: for how many seconds in all the handler kept the loop to itself, so that nothing else ran in it; each

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -35,6 +36,10 @@ from labkit.timeline import Scope, Timeline
 
 __all__ = ["OwnClient"]
 
+#: The client stands for one elsewhere, whose log a server does not have.
+_silent: Final = logging.getLogger("labkit.client")
+_silent.setLevel(logging.CRITICAL + 1)
+
 
 class OwnClient(asyncio.Protocol):
     """A WebSocket client (RFC 6455) that records what it sees on the ``client`` lane.
@@ -62,7 +67,7 @@ class OwnClient(asyncio.Protocol):
         self._uri = parse_uri(self._url)
         self._request = request
         offered = [Subprotocol(each) for each in request.subprotocols]
-        self._protocol = ClientProtocol(self._uri, subprotocols=offered or None, max_size=None)
+        self._protocol = ClientProtocol(self._uri, subprotocols=offered or None, max_size=None, logger=_silent)
         self.transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
         self._handshake: asyncio.Future[bool] = loop.create_future()

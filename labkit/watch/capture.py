@@ -1,6 +1,6 @@
 """Turns the prints, the log records and the loop's errors of an experiment into events.
 
-``sys.stdout``, ``sys.stderr``, the root logger and the loop's exception handler pass through here only while an
+``sys.stdout``, ``sys.stderr``, what loggers hand on and what the loop is told of pass through here only while an
 experiment runs; each is restored when the last experiment ends. Output from outside every experiment goes where it
 always went.
 """
@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
-from labkit.events import ClientLog, ClientPrint, HandlerLog, HandlerPrint, LoopException
+from labkit.events import ClientPrint, HandlerPrint, LoopException
 from labkit.introspection.origin import is_users
-from labkit.introspection.steps import scope_of_handle
-from labkit.remains.tasks import scope_of, track
-from labkit.support.descriptors import is_starved, note_starved
+from labkit.remains.tasks import track
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.logged import LONGEST, hear_records, hear_warnings, is_forgotten
+from labkit.watch.loop_errors import hear_loop
 
 __all__ = ["capture", "flush"]
-
-#: Longer lines are cut, so that a timeline stays readable.
-_LONGEST = 2000
 
 
 class _Stream:
@@ -62,42 +58,10 @@ class _Stream:
 
     def _record(self, here: Scope, line: str) -> None:
         printed = ClientPrint if here.lane == "client" else HandlerPrint
-        here.record(printed(self.name_, text=line[:_LONGEST]))
+        here.record(printed(self.name_, text=line[:LONGEST]))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
-
-
-class _LogHandler(logging.Handler):
-    """Turns the log records of an experiment into events."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        here = scope.get()
-        if here is None:
-            # Since the root logger has this handler, `logging` does not use its last resort: do so in its place.
-            last = logging.lastResort
-            if logging.getLogger().handlers == [self] and last is not None and record.levelno >= last.level:
-                last.handle(record)
-            return
-        exception = record.exc_info[1] if record.exc_info else None
-        description = None if exception is None else describe_exception(exception)
-        try:
-            message = record.getMessage()
-        except Exception as problem:  # the format string does not fit its arguments; the record still counts
-            message = f"{record.msg} [{describe_exception(problem)}]"
-        text = f"{record.levelname} {record.name}: {message}"[:_LONGEST]
-        logged = ClientLog if here.lane == "client" else HandlerLog
-        here.record(logged(record.levelno, record.levelname, record.name, description, text=text))
-
-
-def _reaches_the_root(logger: logging.Logger) -> bool:
-    """Whether a logger's records are handed on up to the root logger."""
-    current: logging.Logger | None = logger
-    while current is not None and current.parent is not None:
-        if not current.propagate:
-            return False
-        current = current.parent
-    return True
 
 
 class _Capture:
@@ -121,26 +85,9 @@ class _Capture:
             setattr(sys, name, stream)
             self._streams.append((name, stream))
             self._undo.callback(self._restore, name, stream)
-        root = logging.getLogger()
-        handler = _LogHandler()
-        root.addHandler(handler)
-        self._undo.callback(root.removeHandler, handler)
-        self._hear_those_that_do_not_propagate(handler)
+        self._undo.callback(hear_records())
+        self._undo.callback(hear_warnings())
         self._undo.callback(replace(sys, "unraisablehook", _hearing_what_is_ignored))
-
-    def _hear_those_that_do_not_propagate(self, handler: logging.Handler) -> None:
-        """Have the records of loggers with ``propagate=False`` too, as most of those have that a configuration made."""
-
-        def make(call_handlers: Callable[[logging.Logger, logging.LogRecord], None]) -> Callable[..., None]:
-            @functools.wraps(call_handlers)
-            def stand_in(logger: logging.Logger, record: logging.LogRecord) -> None:
-                if not _reaches_the_root(logger):
-                    handler.handle(record)
-                call_handlers(logger, record)
-
-            return stand_in
-
-        self._undo.callback(replace(logging.Logger, "callHandlers", make))
 
     def flush(self, timeline: Timeline) -> None:
         for _, stream in self._streams:
@@ -182,7 +129,9 @@ def _hearing_what_is_ignored(before: Callable[[Any], None]) -> Callable[[Any], N
         codes = (getattr(source, name, None) for name in ("__code__", "cr_code", "gi_code", "ag_code"))
         code = next((each for each in codes if each is not None), None)
         # The garbage collector may come to other people's objects in the middle of a handler.
-        if here is not None and code is not None and is_users(code.co_filename):
+        if here is not None and is_forgotten(dropped.exc_value):
+            here.record(LoopException(None, str(dropped.exc_value), text=str(dropped.exc_value)))
+        elif here is not None and code is not None and is_users(code.co_filename):
             message = f"Exception ignored in {source.__qualname__.replace('.<locals>', '')}"
             description = describe_exception(dropped.exc_value)
             here.record(LoopException(description, message, text=f"{message}: {description}"))
@@ -191,60 +140,20 @@ def _hearing_what_is_ignored(before: Callable[[Any], None]) -> Callable[[Any], N
     return stand_in
 
 
-class _LoopHandler:
-    """A stand-in for a loop's exception handler."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.users = 0
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if "socket" in context and is_starved(context.get("exception")):  # a server cannot accept a client
-            note_starved()
-            return
-        # Python 3.12 and later call this in the context of the code at fault; for Python 3.11, ask the task, or the
-        # handle of a callback or a timer.
-        here = (
-            scope_of(context.get("task") or context.get("future"))
-            or scope_of_handle(context.get("handle"))
-            or scope.get()
-        )
-        if here is not None:
-            exception = context.get("exception")
-            description = None if exception is None else describe_exception(exception)
-            message = str(context.get("message", "an unhandled exception"))
-            text = message if description is None else f"{message}: {description}"
-            here.record(LoopException(description, message, text=text))
-        elif self.inner is not None:
-            self.inner(loop, context)
-        else:
-            loop.default_exception_handler(context)
-
-
 @contextmanager
 def capture(timeline: Timeline) -> Iterator[None]:
     """Turn prints, log records and the loop's errors into events, while the block runs.
 
     Each goes to the timeline and the lane of the scope of the code that made it, so experiments that share a loop do
-    not mix. The records of loggers with ``propagate=False`` count too.
+    not mix. It does not matter how the program sets up its logging, and its loop, nor when.
 
     Args:
         timeline: the experiment's timeline. What the experiment has printed without a newline at its end is recorded
             at the end of the block.
     """
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    if not isinstance(handler, _LoopHandler):
-        handler = cast(Any, _LoopHandler(handler))
-        loop.set_exception_handler(handler)
-    ours = cast(_LoopHandler, handler)
-    ours.users += 1
     _capture.enter()
     try:
-        with track(loop):
+        with hear_loop(asyncio.get_running_loop()) as loop, track(loop):
             yield
     finally:
         _capture.leave(timeline)
-        ours.users -= 1
-        if not ours.users and loop.get_exception_handler() is handler:
-            loop.set_exception_handler(ours.inner)
