@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import re
@@ -17,7 +18,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -37,7 +37,7 @@ _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s)\b")
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\bport \d+|:\d{4,5}\b|\bpid \d+")
 
 
-@contextmanager
+@contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
     """Keep processors busy while the block runs."""
     spin = [sys.executable, "-c", "while True: pass"]
@@ -136,20 +136,29 @@ PLAYS: Mapping[str, Callable[[], Awaitable[Iterable[tuple[Key, Finding]]]]] = {
 
 async def measure(what: str, rounds: int, spinning: int) -> None:
     seen: dict[Key, Counter[Finding]] = defaultdict(Counter)
-    with busy(spinning):
-        print(f"{what:<6}   wall, s   " + "   ".join(leftovers()))
-        await PLAYS[what]()  # what the libraries import late is there from now on
-        for number in range(1, rounds + 1):
-            began = time.perf_counter()
-            found = await PLAYS[what]()
-            wall = time.perf_counter() - began
-            for key, each in found:
-                seen[key][each] += 1
-            del found
-            left = leftovers()
-            left["children"] -= spinning
-            figures = "   ".join(f"{value:>{len(name)}}" for name, value in left.items())
-            print(f"{number:>6}   {wall:>7.1f}   {figures}", flush=True)
+    done = 0
+    try:
+        with busy(spinning):
+            print(f"{what:<6}   wall, s   " + "   ".join(leftovers()))
+            await PLAYS[what]()  # what the libraries import late is there from now on
+            for number in range(1, rounds + 1):
+                began = time.perf_counter()
+                found = await PLAYS[what]()
+                wall = time.perf_counter() - began
+                for key, each in found:
+                    seen[key][each] += 1
+                del found
+                done = number
+                left = leftovers()
+                left["children"] -= spinning
+                figures = "   ".join(f"{value:>{len(name)}}" for name, value in left.items())
+                print(f"{number:>6}   {wall:>7.1f}   {figures}", flush=True)
+    finally:
+        report(what, seen, done, spinning)
+
+
+def report(what: str, seen: dict[Key, Counter[Finding]], rounds: int, spinning: int) -> None:
+    """Print what differed in the rounds that were played, all or those before an interrupt."""
     told = differences(seen)
     unsteady = sum(len(findings) > 1 for findings in seen.values())
     wrong = {key: times for key, findings in seen.items() if (times := count_wrong(findings))}
@@ -171,8 +180,9 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=2, help="busy processes beside it (default: 2)")
     parser.add_argument("--only", choices=PLAYS, help="play the matrix alone, or the cases alone")
     options = parser.parse_args()
-    for what in [options.only] if options.only else PLAYS:
-        asyncio.run(measure(what, options.rounds, options.busy))
+    with contextlib.suppress(KeyboardInterrupt):
+        for what in [options.only] if options.only else PLAYS:
+            asyncio.run(measure(what, options.rounds, options.busy))
 
 
 if __name__ == "__main__":
