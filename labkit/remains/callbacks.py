@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import signal
@@ -19,7 +20,14 @@ from labkit.remains.started import starts_here
 from labkit.support.replacing import replace
 from labkit.timeline import Scope, Timeline, scope
 
-__all__ = ["Callback", "callbacks_of", "describe_callback", "end_callbacks", "watch_callbacks"]
+__all__ = [
+    "Callback",
+    "callbacks_of",
+    "describe_callback",
+    "end_callbacks",
+    "forget_descriptor",
+    "watch_callbacks",
+]
 
 #: Where the loop's methods are that take a callback, for :func:`watch_callbacks`.
 _METHODS: Final = (
@@ -130,6 +138,21 @@ def end_callbacks(timeline: Timeline) -> None:
     """
     for callback in list(callbacks_of(timeline)):
         callback.end()
+
+
+def forget_descriptor(number: int) -> None:
+    """Have the running loop look after a descriptor no more, which is about to be closed for somebody.
+
+    The loop would take the next one with this number for the same, and never tell of it: a server listens on a socket
+    until it is closed itself, and a pipe's transport reads.
+
+    Args:
+        number: the descriptor.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows' loop has none; a transport ends by itself
+        loop.remove_reader(number)
+        loop.remove_writer(number)
 
 
 def _function_of(handle: asyncio.Handle) -> Any:

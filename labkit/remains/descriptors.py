@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from labkit.introspection.origin import find_line, find_origin
+from labkit.remains.callbacks import forget_descriptor
 from labkit.remains.started import Numbered, starts_here, starts_of
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
@@ -75,6 +76,7 @@ class Descriptor(Numbered):
     async def stop(self) -> None:
         """Close it, unless an iterator has it, which would close the number again when somebody else has that."""
         if self._is_open and not self.name.startswith(_LISTING):
+            forget_descriptor(self._number)
             with contextlib.suppress(OSError):
                 os.close(self._number)
 

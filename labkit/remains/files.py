@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _io
 import builtins
+import contextlib
 import functools
 import io
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from labkit.introspection.origin import Origin
+from labkit.remains.callbacks import forget_descriptor
 from labkit.remains.descriptors import TEMPORARY, take_over
 from labkit.remains.opened import Opened, is_handlers, note
 from labkit.support.replacing import replace
@@ -71,6 +73,8 @@ class File(Opened):
         return not thing.closed
 
     async def _close(self, thing: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a file in memory has no descriptor
+            forget_descriptor(thing.fileno())
         thing.close()
 
 

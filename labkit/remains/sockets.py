@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final
 
 from labkit.introspection.origin import Origin, is_owned
+from labkit.remains.callbacks import forget_descriptor
 from labkit.remains.opened import Opened, is_handlers, note
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
@@ -53,6 +54,8 @@ class Socket(Opened):
         if (transport := _transport_of(thing)) is not None:
             transport.abort()
             await asyncio.sleep(0)
+        else:
+            forget_descriptor(thing.fileno())
         with contextlib.suppress(OSError):
             thing.shutdown(socket.SHUT_RDWR)  # a thread may wait for it
         thing.close()

@@ -9,8 +9,10 @@ import gzip
 import importlib
 import io
 import logging
+import os
 import socket
 import sqlite3
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +26,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 import labkit
-from labkit.events import LoopEnded
+from labkit.events import ClientRecv, LoopEnded
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*:ResourceWarning", "ignore:.*:pytest.PytestUnraisableExceptionWarning"
@@ -212,6 +214,38 @@ async def test_a_socket_with_the_number_of_a_closed_one_is_left_behind_too(port:
     run = await plays(handler)
     [left] = run.verdict.leaked
     assert left.startswith("socket, opened in line ")
+
+
+async def asks_a_server_of_its_own(websocket: Any) -> None:
+    async def shouts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+
+    server = await asyncio.start_server(shouts, "127.0.0.1", 0)
+    async for message in websocket:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(f"{message}\n".encode())
+        await websocket.send((await reader.readline()).decode().strip())
+    kept.append(writer)
+
+
+async def asks_a_pipe(websocket: Any) -> None:
+    read, write = os.pipe()
+    reader = asyncio.StreamReader()
+    file = os.fdopen(read, "rb")
+    kept.append(await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file))
+    async for message in websocket:
+        os.write(write, f"{message.upper()}\n".encode())
+        await websocket.send((await reader.readline()).decode().strip())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' loop reads no pipe that has a number")
+@pytest.mark.parametrize("handler", [asks_a_server_of_its_own, asks_a_pipe])
+async def test_what_the_lab_closes_makes_no_later_handler_deaf(handler: Any) -> None:
+    """The next one gets the same numbers from the system; the loop has to look after them anew."""
+    for _ in range(3):
+        run = await plays(handler, fault="close")
+        assert [event.text for event in run.timeline.all(ClientRecv)] == ["'HELLO'"], str(run)
+        assert len(run.verdict.leaked or ()) >= 2
 
 
 @pytest.mark.parametrize("fault", ["close", "reset"])
