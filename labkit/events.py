@@ -887,7 +887,8 @@ class HandlerEnd(Event, frozen=True):
     exception that reports a lost connection; ``induced``, whether what it raised comes from the exception of a fault.
     ``written_for`` names another library, if the exception shows that the handler is written for that one.
     ``timed_out`` tells of the ``asyncio.timeout`` around the handler, if it has expired: whether it has fired.
-    ``doubt`` is a reason why the handler may have noticed a loss without being told.
+    ``doubt`` is a reason why the handler may have noticed a loss without being told. ``unasked`` tells how it ended in
+    a cancel that nobody asked of its task, and ``own`` whether its own code alone can be behind that.
     """
 
     ending: Literal["returned", "raised", "cancelled"]
@@ -899,6 +900,8 @@ class HandlerEnd(Event, frozen=True):
     doubt: str | None = None
     induced: bool = False
     timed_out: bool | None = None
+    unasked: str | None = None
+    own: bool | None = None
 
     @property
     def failed(self) -> bool:

@@ -295,7 +295,7 @@ def _noticed(events: Events, marks: Landmarks) -> Noticed:
     if end is None:
         return "no"
     # What it awaited was cancelled, or it was cancelled in a way that cannot be seen.
-    cancelled_by_nobody = end.ending == "cancelled" and not cancels
+    cancelled_by_nobody = end.ending == "cancelled" and not cancels and not end.own
     # The handler raised an exception that reports a lost connection; it may have been another connection.
     return "unknown" if cancelled_by_nobody or end.loss or end.doubt is not None else "no"
 
@@ -354,7 +354,7 @@ def find_swallowed(events: Events, end: HandlerEnd | None) -> list[HandlerSwallo
         Where each ended; without those that the handler held back for a while only, and passed on after its cleanup.
     """
     found = events.all(HandlerSwallowed)
-    if end is None or end.ending != "cancelled":
+    if end is None or end.ending != "cancelled" or end.unasked is not None:
         return found
     # It ended by a cancel: by one that came later, or else by the one that it had held back. A place that holds the
     # last one back, and passes it on, has held back those before it too: cancels in a row end a handler once.

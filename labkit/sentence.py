@@ -148,7 +148,7 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
         inside = [] if stop is None else _inside(events, stop)
         how = f"was still running{after}" + (f", in {' and '.join(inside)}" if inside else "")
     elif end.ending == "cancelled":
-        how = _cancelled([cancel for cancel in events.all(HandlerCancelled) if cancel.at <= end.at])
+        how = _cancelled([cancel for cancel in events.all(HandlerCancelled) if cancel.at <= end.at], end)
     else:
         how = end.text
     if elsewhere is not None:
@@ -169,8 +169,10 @@ def _ending_clause(events: Events, marks: Landmarks, found: Findings) -> str:
     )
 
 
-def _cancelled(cancels: Sequence[HandlerCancelled]) -> str:
+def _cancelled(cancels: Sequence[HandlerCancelled], end: HandlerEnd) -> str:
     """Who has cancelled a handler that ended so; where several cancels came to it as one, each of them."""
+    if end.unasked is not None:
+        return f"ended as cancelled, {end.unasked}"
     first = next((n for n in reversed(range(len(cancels))) if not cancels[n].again), 0)
     names = list(dict.fromkeys(cancel.by or "somebody unknown" for cancel in cancels[first:]))
     if names in ([], ["somebody unknown"]):

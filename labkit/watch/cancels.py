@@ -287,7 +287,7 @@ def tell_cancels(
                     steps.close()
                     raise
                 thrown = listener.replace(exception)
-                followed.comes(thrown)
+                followed.comes(thrown, awaited)
 
 
 def run_step(step: Callable[[Any], Any], argument: Any) -> Any:

@@ -226,6 +226,8 @@ class Host:
         finally:
             call.release()
             flush(self.timeline)
+            unasked = call.followed.unasked if ending == "cancelled" else None
+            text = ending if unasked is None else f"{ending} {unasked.how}"
             end = HandlerEnd(
                 ending,
                 exception=None if raised is None else describe_exception(raised),
@@ -236,7 +238,9 @@ class Host:
                 timed_out=call.expiring.timed_out,
                 written_for=None if raised is None else written_for(raised, call.argument, self.telltales),
                 induced=raised is not None and call.is_induced(raised),
-                text=ending if raised is None else f"raised {describe_briefly(raised)}",
+                unasked=None if unasked is None else unasked.how,
+                own=None if unasked is None else unasked.own,
+                text=text if raised is None else f"raised {describe_briefly(raised)}",
             )
             call.here.record(end)
             self.calls.remove(call)

@@ -19,9 +19,10 @@ from typing import Any, Literal, NamedTuple
 from labkit.introspection.clauses import Ran, find_end, led_by_exception
 from labkit.introspection.origin import is_users, name_file
 from labkit.introspection.suspended import frames, handled, is_open
+from labkit.remains.tasks import describe_task
 from labkit.watch.disconnects import with_origins
 
-__all__ = ["Cancel", "Followed", "Swallow", "cancels_fly", "find_line", "note_line", "on_flight"]
+__all__ = ["Cancel", "Followed", "Swallow", "Unasked", "cancels_fly", "find_line", "note_line", "on_flight"]
 
 #: Where a coroutine stood when a cancel came: in each function, from the outside inwards, the line.
 Stood = tuple[tuple[CodeType, int], ...]
@@ -58,6 +59,29 @@ class Swallow(NamedTuple):
     code: CodeType | None
     line: int | None
     then: Literal["on", "returned"]
+
+
+class Unasked(NamedTuple):
+    """A cancel in which a coroutine ends, though nobody has asked it of its task.
+
+    Attributes:
+        how: where it comes from, in words that follow "cancelled".
+        own: whether it is known that only code of the user's can be behind it.
+    """
+
+    how: str
+    own: bool
+
+
+def _cancelled_part(awaited: object) -> object:
+    """What was cancelled of what a coroutine has waited for: of ``asyncio.gather``, the first that was."""
+    parts = getattr(awaited, "_children", ())
+    return next((part for part in parts if part.cancelled()), awaited)
+
+
+def _is_of_library(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is None or not is_users(code.co_filename)
 
 
 @dataclass(eq=False)
@@ -122,9 +146,10 @@ class Followed:
     Attributes:
         asked: those that have not come to the coroutine yet; without any, ``goes_on`` has nothing to do.
         under_way: those that have come to it; without any, ``waits`` has nothing to do.
+        unasked: how the coroutine has ended in a cancel that nobody asked of its task; None if it has not.
     """
 
-    __slots__ = ("_coroutine", "_on_swallow", "asked", "under_way")
+    __slots__ = ("_coroutine", "_has_ended_some", "_on_swallow", "_passed_on", "asked", "unasked", "under_way")
 
     def __init__(self, coroutine: Any, on_swallow: Callable[[Swallow], None]) -> None:
         self._coroutine = coroutine
@@ -132,6 +157,9 @@ class Followed:
         # Most handlers are never cancelled.
         self.asked: Sequence[Cancel] = ()
         self.under_way: Sequence[_Flying] = ()
+        self._has_ended_some = False
+        self._passed_on: tuple[BaseException, object] | None = None
+        self.unasked: Unasked | None = None
 
     def cancelled(self, cancel: Cancel) -> bool:
         """Note that somebody cancels the task.
@@ -161,10 +189,19 @@ class Followed:
         if self.asked:
             self.asked = self.asked[:-1]
 
-    def comes(self, exception: BaseException) -> None:
-        """Note that an exception is about to be raised in the coroutine."""
+    def comes(self, exception: BaseException, awaited: object = None) -> None:
+        """Note that an exception is about to be raised in the coroutine.
+
+        Args:
+            exception: the exception.
+            awaited: what the coroutine has waited for.
+        """
         asked, self.asked = self.asked, ()
-        if asked and isinstance(exception, asyncio.CancelledError):
+        if not isinstance(exception, asyncio.CancelledError):
+            return
+        if not asked:
+            self._passed_on = exception, awaited
+        else:
             flying = _Flying(exception, Cancel.of_all(asked), self._stands(), len(asked))
             self.under_way = [*self.under_way, flying]
             _flying.append(flying)
@@ -176,6 +213,7 @@ class Followed:
         asked, self.asked = self.asked, ()
         if asked:
             # What it awaited was cancelled in its place, and has not passed that on.
+            self._has_ended_some = True
             self._on_swallow(Swallow(Cancel.of_all(asked), self._stands(), None, None, "on"))
 
     def waits(self) -> None:
@@ -193,6 +231,10 @@ class Followed:
 
     def raised(self, exception: BaseException) -> None:
         """Note that an exception has come out of the coroutine."""
+        if isinstance(exception, asyncio.CancelledError) and not any(
+            each.is_behind(exception) for each in self.under_way
+        ):
+            self.unasked = self._find_unasked(exception)
         for flying in list(self.under_way):
             if isinstance(exception, asyncio.CancelledError) or flying.is_behind(exception):
                 self._forget(flying)
@@ -201,6 +243,7 @@ class Followed:
 
     def close(self) -> None:
         """Follow no longer."""
+        self._passed_on = None
         for flying in list(self.under_way):
             self._forget(flying)
 
@@ -209,8 +252,24 @@ class Followed:
         # Of the frames through which it came, the outermost is the one that has caught it.
         frame, at = next(traceback.walk_tb(flying.exception.__traceback__), (None, None))
         if flying.owed and frame is not None:
+            self._has_ended_some = True
             line = find_end(frame.f_code, at, flying.ran)
             self._on_swallow(Swallow(flying.cancel, flying.stood, frame.f_code, line, then))
+
+    def _find_unasked(self, exception: BaseException) -> Unasked | None:
+        """Find out where a cancel comes from that ends the coroutine, though nobody has asked it of the task."""
+        if self._passed_on is not None and any(each is self._passed_on[0] for each in with_origins(exception)):
+            what = _cancelled_part(self._passed_on[1])
+            if isinstance(what, asyncio.Task):
+                return Unasked(f"with the task {describe_task(what)}, which it awaited", own=not _is_of_library(what))
+            return Unasked("with a future that it awaited", own=False)
+        if self._has_ended_some:
+            return None  # it may be one that the coroutine has held back until now
+        # Of the user's frames the outermost; behind it there may be those of a task whose result was asked.
+        places = traceback.walk_tb(exception.__traceback__)
+        line = next((line for frame, line in places if is_users(frame.f_code.co_filename)), None)
+        where = "" if line is None else f", in line {line}"
+        return Unasked(f"though nobody cancelled it{where}", own=True)
 
     def _stands(self) -> Stood:
         return tuple((frame.f_code, frame.f_lineno) for frame in frames(self._coroutine))

@@ -52,6 +52,10 @@ async def test_a_call_is_recorded_from_its_start_to_its_end(
             await host.call(3)
         assert caught.value is raised
     start, end = timeline
+    how: dict[str, Any] = {}
+    if ending == "cancelled":
+        how = {"unasked": f"though nobody cancelled it, in line {handler.__code__.co_firstlineno + 2}", "own": True}
+        text = f"cancelled {how['unasked']}"
     assert start.data == {
         "handler": "handler",
         "stack": "aiohttp",
@@ -67,6 +71,7 @@ async def test_a_call_is_recorded_from_its_start_to_its_end(
         "loss": False,
         "induced": False,
         "call": 1,
+        **how,
     }
     assert host.calls == []
 
