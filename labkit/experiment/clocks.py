@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
-import dis
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from types import CodeType, FunctionType
 from typing import Any, Final, TypeVar
 
 from labkit.errors import BadValue, LabError
 from labkit.faults import Fault
-from labkit.introspection.helpers import find_helpers, with_nested
+from labkit.introspection.clocks import find_clock
 from labkit.remains.started import starts_of
 from labkit.remains.threads import is_at_work
 from labkit.stacks.server import Server
@@ -27,20 +23,12 @@ from labkit.support.loop import finish
 from labkit.support.wakeup import wakeups
 from labkit.support.wording import describe_exception, describe_seconds
 from labkit.timeline import Timeline
-from labkit.watch.lines import original
 
 __all__ = ["AUTOJUMP", "accounting", "check_clock", "on_autojump", "one_autojump_loop", "why_real"]
 
 T = TypeVar("T")
 
 AUTOJUMP: Final = "autojump"
-
-#: The functions that read a clock of the system, and the methods of ``datetime`` that do.
-_READ: Final = tuple(
-    getattr(time, name) for kind in ("monotonic", "perf_counter", "time") for name in (kind, f"{kind}_ns")
-)
-_NOW: Final = frozenset({"now", "today", "utcnow"})
-_OWNERS: Final = (time, dt, dt.datetime, dt.date)
 
 #: A hold that is shorter than this, in seconds, is not told.
 _SHORT: Final = 0.05
@@ -84,37 +72,8 @@ def why_real(functions: tuple[Callable[..., Any] | None, ...], fault: Fault | No
     if fault is not None and fault.needs == "own loop":
         return "the server has a thread of its own, which the fault blocks for real seconds"
     for function in filter(None, functions):
-        if (read := _find_clock(function)) is not None:
+        if (read := find_clock(function)) is not None:
             return f"{read}, which does not jump"
-    return None
-
-
-def _find_clock(handler: Callable[..., Any]) -> str | None:
-    """Find a function of a handler's file that reads a clock of the system; a clause, or None."""
-    function = original(handler)
-    found = [function, *find_helpers(handler, function)]
-    for each in found:
-        if not isinstance(each, FunctionType):
-            continue
-        for code in with_nested(each.__code__):
-            if (name := _reads(code, each.__globals__)) is not None:
-                return f"{each.__name__}() reads {name}"
-    return None
-
-
-def _reads(code: CodeType, names: dict[str, Any]) -> str | None:
-    """The clock of the system that some code reads, in words; found by names of globals and their attributes."""
-    value: Any = None
-    for step in dis.get_instructions(code):
-        owner, value = value, None
-        if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
-            value = names.get(step.argval)
-        elif step.opname in {"LOAD_ATTR", "LOAD_METHOD"} and any(owner is each for each in _OWNERS):
-            value = getattr(owner, step.argval, None)
-            if isinstance(owner, type) and step.argval in _NOW:
-                return f"datetime.{step.argval}()"
-        if any(value is each for each in _READ):
-            return f"time.{value.__name__}()"
     return None
 
 

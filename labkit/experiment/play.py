@@ -118,9 +118,10 @@ async def play(
             real sockets, whose time jumps to the next timer when nothing else can happen. All times of the run, and the
             patience, are in the loop's time; the system's own timers, such as TCP's, do not jump. What else the handler
             waits for holds the time: a thread, a child process, a connection to another program. Where a client has a
-            process of its own, where a fault blocks the server's loop, and where the handler's file reads another
-            clock, such as ``time.monotonic()``, the run has the real one; ``run.clock`` tells which it had, and the
-            text why. What belongs to the running loop, such as a pool of connections, cannot be used in the other one.
+            process of its own, where a fault blocks the server's loop, and where the user's own files, or a class of a
+            package that they name, read another clock, such as ``time.monotonic()``, the run has the real one;
+            ``run.clock`` tells which it had, and the text why. What belongs to the running loop, such as a pool of
+            connections, cannot be used in the other one.
         patience: how long the handler may take for each message, and from the fault to its end, and how long a talk may
             do nothing with its client, in seconds, times ``LABKIT_TIME_SCALE``.
         clients: how many clients connect, 1 or more.
@@ -148,6 +149,8 @@ async def play(
     check_values(messages, patience, clients, talk)
     check_when(when, chosen)
     request = make_request(path, headers, subprotocols, cookies)
+    if not isinstance(client_options, Mapping | None):
+        raise BadValue(f"client_options={client_options!r}; it takes a mapping, such as {{'ping_interval': 20}}")
     given = dict(client_options or {})
     own_process = chosen is not None and chosen.needs == "own process"
     check_client(client, given, own_process=own_process, request=request)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-__all__ = ["belongs_to_no_loop", "find_functions", "find_helpers", "with_nested"]
+__all__ = ["belongs_to_no_loop", "find_functions", "find_helpers", "named", "unwrapped", "with_nested"]
 
 #: What has no state, or none that a loop of asyncio could hold.
 _STATELESS: Final = (FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, int, float, bool, type(None))
@@ -50,7 +50,7 @@ def find_helpers(handler: Callable[..., Any], function: Callable[..., Any]) -> l
         for inner in _functions(each):
             if inner.__code__.co_filename == code.co_filename and inner.__code__ not in found:
                 found[inner.__code__] = inner
-                waiting += _named(inner)
+                waiting += named(inner)
     nested = {inner for each in found for inner in with_nested(each) if inner is not each}
     return [each for its_code, each in found.items() if its_code is not code and its_code not in nested]
 
@@ -86,7 +86,7 @@ def belongs_to_no_loop(function: Callable[..., Any]) -> bool:
     if not isinstance(function, FunctionType) or function.__defaults__ or function.__kwdefaults__:
         return False
     each = [function, *find_helpers(function, function)]
-    return all(isinstance(value, _STATELESS) for one in each for value in _named(one))
+    return all(isinstance(value, _STATELESS) for one in each for value in named(one))
 
 
 def _wrappers(handler: Any) -> Iterator[Any]:
@@ -102,7 +102,7 @@ def _functions(value: Any) -> Iterator[FunctionType]:
     """The functions behind a value: itself and what it wraps; or the methods of a class, or of an object's class."""
     if isinstance(value, functools.partial):
         value = value.func
-    found = list(_unwrapped(value))
+    found = list(unwrapped(value))
     yield from found
     if found:
         return
@@ -110,10 +110,10 @@ def _functions(value: Any) -> Iterator[FunctionType]:
     for base in kind.__mro__[:-1]:
         for member in list(vars(base).values()):
             for part in (member.fget, member.fset) if isinstance(member, property) else (member,):
-                yield from _unwrapped(part)
+                yield from unwrapped(part)
 
 
-def _unwrapped(value: Any) -> Iterator[FunctionType]:
+def unwrapped(value: Any) -> Iterator[FunctionType]:
     """A function or a method, and each function that it wraps (``functools.wraps``)."""
     for each in _wrappers(getattr(value, "__func__", value)):
         if isinstance(each, FunctionType):
@@ -133,7 +133,7 @@ def _dependencies(function: FunctionType) -> Iterator[Any]:
             yield called
 
 
-def _named(function: FunctionType) -> Iterator[Any]:
+def named(function: FunctionType) -> Iterator[Any]:
     """The values that the code of a function names: globals, and what it closes over."""
     for name in {name for code in with_nested(function.__code__) for name in code.co_names}:
         if name in function.__globals__:
