@@ -888,7 +888,8 @@ class HandlerEnd(Event, frozen=True):
     ``written_for`` names another library, if the exception shows that the handler is written for that one.
     ``timed_out`` tells of the ``asyncio.timeout`` around the handler, if it has expired: whether it has fired.
     ``doubt`` is a reason why the handler may have noticed a loss without being told. ``unasked`` tells how it ended in
-    a cancel that nobody asked of its task, and ``own`` whether its own code alone can be behind that.
+    a cancel that nobody asked of its task, and ``own`` whether its own code alone can be behind that. ``waits`` says
+    how many times it had waited by then; None if that is unknown.
     """
 
     ending: Literal["returned", "raised", "cancelled"]
@@ -902,6 +903,7 @@ class HandlerEnd(Event, frozen=True):
     timed_out: bool | None = None
     unasked: str | None = None
     own: bool | None = None
+    waits: int | None = None
 
     @property
     def failed(self) -> bool:

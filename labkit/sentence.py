@@ -94,6 +94,8 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     if len(events.all(HandlerNotice)) > _AGAIN:
         yield f"it was told more than {_AGAIN} times that the connection is over, and asked again"
     yield from _swallowed_clauses(events, marks)
+    if found.timed_out is False and found.ending == "returned" and found.swallowed == ():
+        yield "the cancel did not come out of it, so the limit of time had no effect"
     if marks.outline:
         yield "it was watched in outline, so what it was told and which lines ran is unknown"
     else:

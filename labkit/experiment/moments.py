@@ -10,8 +10,9 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, overload
 
+from labkit.connections import main_of
 from labkit.errors import BadValue
-from labkit.events import HandlerNote, WireFault
+from labkit.events import HandlerEnd, HandlerNote, WireFault
 from labkit.experiment.between import Kind, frames_of, moments_between
 from labkit.experiment.many import Job, Played, check_executor, play_many
 from labkit.experiment.play import play
@@ -97,6 +98,7 @@ async def moments(
     """Let the same fault strike at each moment of a handler, once each.
 
     First the conversation is played to its end, to learn how many times the handler suspends, and which frames pass.
+    If the handler ends before, its own end is the last moment, at which there is nothing to strike any more.
     Then, for each of these suspensions, it is played again, and the fault strikes there: ``play(...,
     when=labkit.Await(n))``. So it is between two frames, ``labkit.Frame(n)``, where something is on its way at which no
     suspension finds it: what the handler has sent since the client's last message, or a message that the client has
@@ -208,6 +210,8 @@ class _Plan(NamedTuple):
 def _pairs(target: Any, on: str | Several, fault: str | Fault | Several) -> list[_Pair]:
     """List the pairs, stack by stack."""
     stacks = [find_stack(name) for name in (on if isinstance(on, list | tuple) else [on])]
+    if fault is None:
+        raise BadValue("fault=None; it takes a fault, or the name of one, which strikes at each moment")
     faults = [find_fault(each) for each in (fault if isinstance(fault, list | tuple) else [fault])]
     for name, several in (("on", stacks), ("fault", faults)):
         if not several:
@@ -219,7 +223,7 @@ def _pairs(target: Any, on: str | Several, fault: str | Fault | Several) -> list
     for stack in stacks:
         named = target.get(stack.name, target.get(stack.interface)) if is_by_library(target) else target
         if named is None:
-            names = ", ".join(map(repr, target))
+            names = ", ".join(map(repr, target)) or "none"
             raise BadValue(f"there is no handler for {stack.name}; the target has {names}")
         here = find_here(named, "the lab does not see the moments of its handlers")
         name = import_name(named)
@@ -283,7 +287,7 @@ def _frames(*scouts: Run) -> tuple[list[Kind], list[str]]:
 
 def _strip(plan: _Plan, played: list[tuple[Strike, Run | None]]) -> Strip:
     notices = list(plan.notices)
-    missed = [strike.number for strike, run in played if strike.number and run and run.verdict.struck is False]
+    missed = [strike.number for strike, run in played if run is not None and _is_missed(strike, run)]
     if missed:
         which = ", ".join(map(str, missed[:5])) + ("…" if len(missed) > 5 else "")
         kept = " What it keeps for all its clients lives on from play to play." if keeps_state(plan.pair.target) else ""
@@ -320,7 +324,7 @@ def _place(played: tuple[Strike, Run | None]) -> tuple[float, int, int]:
 
 def _count(*scouts: Run) -> tuple[int, list[str]]:
     """How many times the handler had suspended when the conversation was through; and what is to be said of that."""
-    counts = [fault.waits or 0 for run in scouts for fault in run.timeline.all(WireFault)[:1]]
+    counts = [count for run in scouts if (count := _suspended(run)) is not None]
     if not counts:
         return 0, ["The fault did not strike when the conversation was to be through."]
     notices = []
@@ -330,6 +334,24 @@ def _count(*scouts: Run) -> tuple[int, list[str]]:
     if not max(counts):
         notices.append("The handler never suspends in the conversation, so there is no moment to choose.")
     return max(counts), notices
+
+
+def _suspended(run: Run) -> int | None:
+    """How many times the handler had suspended when the conversation was through, or when it had ended before that."""
+    fault = run.timeline.first(WireFault)
+    return _suspended_at_its_end(run) if fault is None else fault.waits or 0
+
+
+def _suspended_at_its_end(run: Run) -> int | None:
+    number = main_of(run.timeline)
+    ends = [end.waits for end in run.timeline.until_stop().all(HandlerEnd) if end.connection in {None, number}]
+    return ends[0] if ends else None
+
+
+def _is_missed(strike: Strike, run: Run) -> bool:
+    """Whether the handler has ended before it came to an await again."""
+    missing = run.verdict.struck is False and strike.number > 0
+    return missing and ((count := _suspended_at_its_end(run)) is None or count < strike.number)
 
 
 def _sample(count: int, at_most: int) -> list[int]:

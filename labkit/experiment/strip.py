@@ -55,7 +55,7 @@ class Strip:
         Every fault may show a line that swallows a cancel. ``labkit.Cancel`` also shows a handler that does not end, an
         ``asyncio.timeout`` around it that does not fire, and what it leaves open or behind.
         """
-        return advise(self.strikes, cancelled=self.fault == Cancel.name)
+        return advise(self.strikes, cancelled=self.fault == Cancel.name, source=self.source)
 
     @property
     def source(self) -> tuple[int, str]:

@@ -240,6 +240,7 @@ class Host:
                 induced=raised is not None and call.is_induced(raised),
                 unasked=None if unasked is None else unasked.how,
                 own=None if unasked is None else unasked.own,
+                waits=call.suspensions,
                 text=text if raised is None else f"raised {describe_briefly(raised)}",
             )
             call.here.record(end)

@@ -282,6 +282,7 @@ async def test_an_interrupt_gives_what_is_done() -> None:
         ({"fault": "handshake-cut"}, "strikes in the opening handshake"),
         ({"when": 0.5}, "when= is what moments() goes through"),
         ({"at_most": 0}, "at_most=0; it takes a whole number from 1"),
+        ({"fault": None}, "fault=None; it takes a fault, or the name of one"),
         ({"holds": True}, "holds=True; it takes a function of the run"),
     ],
 )
