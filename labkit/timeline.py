@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from msgspec.structs import force_setattr
 
+from labkit.errors import BadValue
 from labkit.events import Event, Lane, LoopStop, WireFault, make, vocabulary
 from labkit.support.autojump import REAL, Clock, clock_of
 from labkit.support.clock import now
 from labkit.support.clock import timeout as at_most
 
-__all__ = ["APPLICATION", "Event", "Events", "Part", "Scope", "Timeline", "scope"]
+__all__ = ["APPLICATION", "Event", "Events", "Part", "Scope", "Timeline", "check_timeline", "scope"]
 
 E = TypeVar("E", bound=Event)
 
@@ -452,3 +453,16 @@ class Scope(NamedTuple):
 
 #: The scope of the current context; a task that the handler starts inherits it (PEP 567).
 scope: ContextVar[Scope | None] = ContextVar("labkit_scope", default=None)
+
+
+def check_timeline(timeline: object) -> None:
+    """Refuse what a user gives as a timeline, and is none.
+
+    Args:
+        timeline: what is given; None stands for a new one.
+
+    Raises:
+        BadValue: it is something else.
+    """
+    if not isinstance(timeline, Timeline | None):
+        raise BadValue(f"timeline={timeline!r}; it takes that of a server or a run, such as server.timeline")

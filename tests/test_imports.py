@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "support": {"errors"},
     "events": {"errors", "support"},
-    "timeline": {"events", "support"},
+    "timeline": {"errors", "events", "support"},
     "resources": {"events", "support", "timeline"},
     "connections": {"events", "timeline"},
     "reaction": {"support", "events", "timeline"},

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
+from labkit.clients import make_request
 from labkit.connections import Connections
 from labkit.errors import BadValue
 from labkit.events import Event, HandlerEnd, LoopStop, WireFault
@@ -26,7 +27,7 @@ from labkit.support.descriptors import told_if_starved
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop, finish, until_done
 from labkit.support.wakeup import wakeups
-from labkit.timeline import APPLICATION, Scope, Timeline, scope
+from labkit.timeline import APPLICATION, Scope, Timeline, check_timeline, scope
 from labkit.watch.block import Blocks, watch_blocks
 from labkit.watch.capture import capture
 from labkit.watch.handler import Handler, name_of
@@ -134,6 +135,8 @@ async def host(
     limit = scaled(check_seconds("patience", patience))
     if closely is not None and not (is_whole(closely) and closely >= 0):
         raise BadValue(f"closely={closely!r}; it takes a number of connections of 0 or more, or None for all")
+    check_timeline(timeline)
+    make_request(path, None, ())
     check_loop()
     own, timeline = timeline is None, Timeline() if timeline is None else timeline
     telltales = {other.interface: other.telltales for other in STACKS.values() if other.interface != stack.interface}
@@ -141,8 +144,10 @@ async def host(
     context = contextvars.copy_context()
     context.run(scope.set, Scope(timeline, "handler"))
     begun = False
+    capturing = ExitStack()
+    capturing.enter_context(capture(timeline))
     try:
-        with cancel_on_interrupt(), wakeups(), capture(timeline), ExitStack() as watches:
+        with cancel_on_interrupt(), wakeups(), ExitStack() as watches:
             program = await _load(stack, target, path, timeline)
             handler = program.handler
             handler_host = Host(
@@ -179,7 +184,8 @@ async def host(
         with told_if_starved():
             raise
     finally:
-        await reap(timeline)
+        with capturing:  # what the tasks that are left say at their end is the experiment's
+            await reap(timeline)
 
 
 @contextmanager

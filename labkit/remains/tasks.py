@@ -6,16 +6,17 @@ import asyncio
 import gc
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from labkit.events import LoopLeaked
 from labkit.introspection.alone import runs_alone
-from labkit.introspection.origin import line_of, note_line
+from labkit.introspection.origin import is_users, line_of, note_line
+from labkit.introspection.suspended import frames
 from labkit.remains.started import starts_of
 from labkit.support.clock import scaled
 from labkit.timeline import Scope, Timeline, scope
@@ -24,6 +25,9 @@ __all__ = ["ALL", "closed_by", "describe_task", "name_task", "reap", "scope_of",
 
 #: How long a task that was left behind may take to end when it is cancelled, in seconds.
 _REAP: Final = 0.5
+
+#: How many times a coroutine that swallows everything is closed.
+_TRIES: Final = 5
 
 #: The attribute with a task's scope on Python 3.11. It is on the task, so that it lives as long as the task.
 _SCOPE = "_labkit_scope"
@@ -234,6 +238,51 @@ async def reap(timeline: Timeline) -> None:
             name = describe_task(task)
             text = f"{name_task(task)}, which refuses to end"
             where(task, timeline).record(LoopLeaked("task", name, stubborn=True, text=text))
+        await _close(stubborn, timeline)
+
+
+async def _close(stubborn: Collection[asyncio.Task[Any]], timeline: Timeline) -> None:
+    """Close the coroutines of tasks that swallow every cancel: ``asyncio.run`` would wait for them for ever."""
+    for task in stubborn:
+        token = scope.set(where(task, timeline))  # what it prints is the experiment's
+        try:
+            _close_one(task.get_coro())
+        finally:
+            scope.reset(token)
+        task.add_done_callback(_retrieve)
+        task.cancel()  # it finds that its coroutine is closed
+    if stubborn:
+        await asyncio.wait(stubborn, timeout=scaled(_REAP))
+
+
+def _close_one(coroutine: Any) -> None:
+    """Close a coroutine; from the second time on by force: out of the clause of the user's that swallows this, too."""
+
+    def leave(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and isinstance(sys.exc_info()[1], GeneratorExit) and is_users(frame.f_code.co_filename):
+            raise GeneratorExit  # Python traces no further after it
+        return leave
+
+    for attempt in range(_TRIES):
+        before = sys.gettrace()
+        if attempt:
+            for frame in frames(coroutine):
+                frame.f_trace = leave
+            sys.settrace(leave)
+        try:
+            coroutine.close()
+        except RuntimeError:  # it waits again
+            continue
+        except Exception:  # noqa: S110 - of its cleanup, which the lab has broken off
+            pass
+        finally:
+            sys.settrace(before)
+        return
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def where(task: asyncio.Task[Any], timeline: Timeline) -> Scope:

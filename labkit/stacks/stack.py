@@ -12,6 +12,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, ClassVar, Final
 
 from labkit.errors import BadHandler, BadOption, NotInstalled, UnknownName
@@ -210,6 +211,8 @@ class Stack(ABC):
                 raise BadOption(f"{option!r} is the lab's to set: a server listens on 127.0.0.1, on a free port")
             if option not in names:
                 raise BadOption(str(UnknownName(f"{self.function} option", option, names)))
+        if not isinstance(options.get("ssl"), SSLContext | None):
+            raise BadOption(f"ssl={options['ssl']!r}; it takes an ssl.SSLContext with the server's certificate")
 
     def __repr__(self) -> str:
         summary = (type(self).__doc__ or "").splitlines()[0].replace("``", "")

@@ -45,8 +45,12 @@ def check_handler(handler: object, argument: str, what: str = "handler") -> None
         )
     name = name_of(handler)
     if not may_be_awaited(handler):
+        if inspect.isasyncgenfunction(original(handler)):
+            raise BadHandler(
+                f"the {what} {name!r} has a `yield`, which makes it an async generator; no library takes one"
+            )
         kind = "a class" if inspect.isclass(handler) else "not a coroutine function"
-        raise BadHandler(f"the {what} {name!r} is {kind}; write it as: async def {name}({argument})")
+        raise BadHandler(f"the {what} {name!r} is {kind}; write it as: async def {_as_a_name(name)}({argument})")
     try:
         # As it is called: a decorator may supply arguments of the function beneath.
         signature = inspect.signature(handler, follow_wrapped=False)
@@ -63,8 +67,14 @@ def check_handler(handler: object, argument: str, what: str = "handler") -> None
         takes = bare if signature.parameters else "nothing"
         raise BadHandler(
             f"the {what} {name!r} takes {takes}, but is called with one argument, the {argument};"
-            f" write it as: async def {name}({argument})"
+            f" write it as: async def {_as_a_name(name)}({argument})"
         ) from None
+
+
+def _as_a_name(name: str) -> str:
+    """A name that can stand behind ``def``."""
+    name = name.rpartition(".")[2]
+    return name if name.isidentifier() else "h"
 
 
 def may_be_awaited(handler: Callable[..., Any]) -> bool:

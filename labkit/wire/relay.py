@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from labkit.errors import BadValue
 from labkit.support.loop import check_loop
 from labkit.support.sockets import connect, keep_from_children
-from labkit.timeline import Timeline
+from labkit.timeline import Timeline, check_timeline
 from labkit.wire.breaking import Breaker
 from labkit.wire.end import End
 from labkit.wire.hold import Holds
@@ -62,6 +62,7 @@ class Relay(Breaker):
     """
 
     def __init__(self, server_url: str, timeline: Timeline | None = None) -> None:
+        check_timeline(timeline)
         self.timeline = Timeline() if timeline is None else timeline
         self._links: list[Link] = []
         self._upstream = split_url(server_url)

@@ -13,7 +13,7 @@ import websockets
 from aiohttp import web
 
 import labkit
-from labkit.errors import BadOption
+from labkit.errors import BadOption, BadValue
 from labkit.support.wakeup import wakeups
 from tests import handlers
 from tests.versions import older
@@ -40,6 +40,14 @@ async def test_any_client_may_talk_to_it(on: str) -> None:
 
 
 @pytest.mark.parametrize("on", handlers.STACKS)
+async def test_a_client_that_leaves_by_itself_proves_that_all_is_well() -> None:
+    """No fault struck, so there was none to notice."""
+    async with labkit.host(handlers.websockets_echo, on="websockets") as server, websockets.connect(server.url) as ws:
+        await ws.send("hello")
+        assert await ws.recv() == "hello"
+    assert server.run().outcome == "clean"
+
+
 async def test_it_listens_on_loopback_alone(on: str) -> None:
     """On 127.0.0.1, on a port of the system's choice."""
     async with labkit.host(handlers.echo(on), on=on) as server:
@@ -87,6 +95,23 @@ async def test_what_the_library_does_to_itself_is_not_the_handlers_doing() -> No
 
     run = await labkit.play(closes, on="websockets", messages=())
     assert [event.data["code"] for event in run.timeline.select("handler", "close")] == [4000]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"timeline": 5}, "timeline=5; it takes that of a server or a run, such as server.timeline"),
+        ({"path": "room"}, "path='room'; it takes a path such as '/chat?room=1'"),
+    ],
+)
+async def test_a_wrong_value_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    """Before any socket opens."""
+    with pytest.raises(BadValue) as raised:
+        await labkit.host(handlers.websockets_echo, on="websockets", **options).__aenter__()
+    assert str(raised.value).startswith(sentence)
+    if "timeline" in options:
+        with pytest.raises(BadValue, match="timeline=5"):
+            labkit.Wire("ws://127.0.0.1:1/", **options)
 
 
 async def test_options_that_would_lead_off_loopback_are_refused() -> None:

@@ -7,7 +7,9 @@ import contextlib
 import contextvars
 import gc
 import logging
+import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -227,6 +229,11 @@ async def none() -> None:
     """A handler that takes nothing."""
 
 
+async def yields(websocket: Any) -> AsyncIterator[str]:
+    """A handler that sends as a stream of another framework does."""
+    yield "hello"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
@@ -235,6 +242,22 @@ async def none() -> None:
         ({"handler": two}, BadHandler, r"'two' takes \(websocket: .*, path: .*\), but is called with one argument"),
         ({"handler": none}, BadHandler, r"'none' takes nothing, but is called with one argument, the websocket"),
         ({"handler": int}, BadHandler, "'int' is a class"),
+        (
+            {"handler": yields},
+            BadHandler,
+            "'yields' has a `yield`, which makes it an async generator; no library takes",
+        ),
+        (
+            {"talk": lambda: None},
+            BadHandler,
+            r"the talk '<lambda>' is not a coroutine function; .* async def h\(client\)",
+        ),
+        ({"client_options": 5}, BadValue, "client_options=5; it takes a mapping, such as {'ping_interval': 20}"),
+        (
+            {"ssl": "server.pem"},
+            BadOption,
+            "ssl='server.pem'; it takes an ssl.SSLContext with the server's certificate",
+        ),
         ({"on": "websocket"}, UnknownName, "no stack 'websocket'. Did you mean 'websockets'?"),
         ({"fault": "rest"}, UnknownName, "no fault 'rest'. Did you mean 'reset'?"),
         ({"ping_intervall": 3}, BadOption, "no serve option 'ping_intervall'. Did you mean 'ping_interval'?"),
@@ -434,6 +457,35 @@ async def test_a_task_that_swallows_its_cancels_is_named_once() -> None:
     assert left.startswith("task limpet (")
     assert left.endswith(", which refuses to end")
     assert [event.data["stubborn"] for event in run.timeline.select("loop", "leaked")] == [False, True]
+
+
+@pytest.mark.parametrize("clause", ["except asyncio.CancelledError:", "except BaseException:"])
+def test_a_program_ends_though_a_task_of_the_handler_refuses_to(clause: str) -> None:
+    """`asyncio.run` waits for every task at its end; for this one it would wait for ever."""
+    program = f"""
+import asyncio, labkit
+
+async def handler(websocket):
+    async def clings():
+        while True:
+            try:
+                await asyncio.sleep(0.1)
+            {clause}
+                pass
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(clings())
+        async for message in websocket:
+            await websocket.send(message)
+
+run = labkit.run(labkit.play(handler, on="websockets", fault="cancel", patience=0.2))
+print(run.verdict.leaked)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=scaled(60), check=True
+    )
+    assert "which refuses to end" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 async def test_an_error_of_the_lab_leaves_nothing_either() -> None:
