@@ -48,7 +48,7 @@ def outcome(verdict: Verdict) -> Outcome:
     clean      the handler ended, the cleanup is ``complete`` or ``none``, and nothing of the below holds
     unstarted  the ending is ``unknown``, which means that the handler never started
     unstruck   the fault did not strike, whatever else happened
-    unknown    the cleanup, whether the fault was noticed, or what is left behind, is unknown
+    unknown    the cleanup, whether a fault was noticed that struck, or what is left behind, is unknown
     noisy      there are complaints
     cancelled  the ending is ``cancelled``, the cleanup ``none``: nothing shows what the handler skipped
     raised     the ending is ``raised``
@@ -85,6 +85,11 @@ def _findings_on_another(verdict: Verdict) -> Iterator[Outcome]:
     yield from _findings(replace(verdict, noticed="yes"))
 
 
+def _could_notice(verdict: Verdict) -> bool:
+    """Whether there was a fault to be noticed; of one in outline nobody knows."""
+    return verdict.struck is not None or verdict.outline
+
+
 def _findings(verdict: Verdict) -> Iterator[Outcome]:
     yield "clean"
     for other in verdict.others:
@@ -96,7 +101,7 @@ def _findings(verdict: Verdict) -> Iterator[Outcome]:
         yield "unknown"
     elif verdict.ending == "unknown":
         yield "unstarted"
-    elif "unknown" in {verdict.cleanup, verdict.noticed}:
+    elif verdict.cleanup == "unknown" or (verdict.noticed == "unknown" and _could_notice(verdict)):
         yield "unknown"
     if verdict.complaints:
         yield "noisy"

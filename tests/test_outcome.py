@@ -30,7 +30,8 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"cleanup": "none"}, "clean"),
     ({"noticed": "no"}, "clean"),
     ({"ending": "cancelled"}, "clean"),
-    ({"noticed": "unknown"}, "unknown"),
+    ({"noticed": "unknown", "struck": True}, "unknown"),
+    ({"noticed": "unknown", "struck": None}, "clean"),  # there was nothing to notice
     ({"ending": "unknown", "cleanup": "unknown", "noticed": "unknown"}, "unstarted"),
     ({"struck": False}, "unstruck"),
     ({"cleanup": "unknown"}, "unknown"),
@@ -66,7 +67,7 @@ def test_every_word_is_in_the_table_and_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"noticed": "unknown", "complaints": ("no",)}, "noisy"),
+        ({"noticed": "unknown", "struck": True, "complaints": ("no",)}, "noisy"),
         ({"ending": "raised", "complaints": ("no",)}, "raised"),
         ({"ending": "raised", "cleanup": "outlived"}, "outlived"),
         ({"ending": "running", "leaked": ("handler",)}, "leaked"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any, Final, cast
 
 from labkit.events import ClientLog, HandlerLog, LoopException
@@ -24,8 +24,8 @@ __all__ = ["LONGEST", "hear_records", "hear_warnings", "is_forgotten", "told_alr
 #: Longer lines are cut, so that a timeline stays readable.
 LONGEST: Final = 2000
 
-#: The name of a logger whose records tell, for now, what is told already; or "".
-told_already: Final[ContextVar[str]] = ContextVar("labkit_told_already", default="")
+#: The threads in which the logger of asyncio tells, for now, what is told already.
+told_already: Final[set[int]] = set()
 
 #: So many records are remembered, so that one that a queue's listener gives to another logger is told once.
 _REMEMBERED: Final = 256
@@ -57,7 +57,7 @@ def _hear(record: logging.LogRecord) -> bool:
     if here is None:
         return False
     key = (here.timeline, record.created, record.thread, record.name, record.pathname, record.lineno)
-    if key in _heard or record.name == told_already.get():
+    if key in _heard or (record.name == "asyncio" and threading.get_ident() in told_already):
         return True
     _heard[key] = None
     if len(_heard) > _REMEMBERED:

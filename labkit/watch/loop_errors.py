@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -92,12 +93,13 @@ def _telling(method: _Method) -> _Method:
         elif (here := _tell(context)) is None:
             method(loop, context)
         elif loop.get_exception_handler() not in {None, _heard[loop].before}:
-            token, within = told_already.set("asyncio"), scope.set(here)  # asyncio's default would log what is told
+            token, thread = scope.set(here), threading.get_ident()
+            told_already.add(thread)  # asyncio's default, which it may call, logs what is told
             try:
                 method(loop, context)
             finally:
-                scope.reset(within)
-                told_already.reset(token)
+                scope.reset(token)
+                told_already.discard(thread)
 
     return stand_in
 
