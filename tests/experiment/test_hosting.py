@@ -39,7 +39,6 @@ async def test_any_client_may_talk_to_it(on: str) -> None:
         assert server.timeline.select("wire", "frame")
 
 
-@pytest.mark.parametrize("on", handlers.STACKS)
 async def test_a_client_that_leaves_by_itself_proves_that_all_is_well() -> None:
     """No fault struck, so there was none to notice."""
     async with labkit.host(handlers.websockets_echo, on="websockets") as server, websockets.connect(server.url) as ws:
@@ -48,6 +47,7 @@ async def test_a_client_that_leaves_by_itself_proves_that_all_is_well() -> None:
     assert server.run().outcome == "clean"
 
 
+@pytest.mark.parametrize("on", handlers.STACKS)
 async def test_it_listens_on_loopback_alone(on: str) -> None:
     """On 127.0.0.1, on a port of the system's choice."""
     async with labkit.host(handlers.echo(on), on=on) as server:
