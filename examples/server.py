@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 import sys
 
 from aiohttp import WSCloseCode, web
@@ -52,13 +53,14 @@ def main() -> None:
     app.router.add_get("/", handler)
     app.on_shutdown.append(close_all)
     try:
-        web.run_app(
-            app,
-            host="127.0.0.1",
-            port=arguments.port,
-            handler_cancellation=arguments.cancel,
-            print=lambda *lines: print(*lines, flush=True),
-        )
+        # A socket of our own: older versions of aiohttp do not print the port that they have chosen.
+        with socket.create_server(("127.0.0.1", arguments.port)) as listening:
+            web.run_app(
+                app,
+                sock=listening,
+                handler_cancellation=arguments.cancel,
+                print=lambda *lines: print(*lines, flush=True),
+            )
     except OSError as problem:
         sys.exit(f"cannot listen on port {arguments.port} ({os.strerror(problem.errno or 0)}): try --port 8081")
 
