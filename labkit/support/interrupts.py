@@ -23,8 +23,8 @@ _Handler = Callable[[int, FrameType | None], Any]
 #: For so many seconds after the first interrupt, a cleanup is left in peace.
 _PEACE: Final = 5.0
 
-#: The module and the function that run a step of a handler.
-_RUNS_A_STEP: Final = ("labkit.watch.cancels", "run_step")
+#: The functions that run a step of a handler, with their module.
+_RUN_A_STEP: Final = {("labkit.watch.cancels", "run_step"), ("labkit.watch.cancels", "tell_cancels")}
 
 #: Modules of the lab from which it may be raised: handlers of its own, and what is called at each of their lines.
 _AS_HANDLERS: Final = ("labkit.exercises.", "labkit.watch.lines")
@@ -158,7 +158,7 @@ def _in_a_handler(frame: FrameType | None) -> bool:
     inner = False
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
-        if (module, frame.f_code.co_name) == _RUNS_A_STEP:
+        if (module, frame.f_code.co_name) in _RUN_A_STEP:
             return inner
         if module.startswith("labkit.") and not module.startswith(_AS_HANDLERS):
             return False

@@ -317,7 +317,7 @@ def _in_step(run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle]
         outer = loop.step  # nest-asyncio runs steps within a step
         loop.step = step = (now(), self)
         try:
-            if (runner := runners.get(loop.thread)) is None:
+            if not runners or (runner := runners.get(loop.thread)) is None:
                 run(self)
             else:
                 runner(run, self)

@@ -243,7 +243,7 @@ class Call(Stops):
         Args:
             by: who cancels it, in words.
         """
-        self.waits.clear()
+        self.goes_on()
         if self.task is not None:
             self._by = by
             self.task.cancel()
@@ -251,7 +251,7 @@ class Call(Stops):
 
     def expire(self) -> None:
         """Let the ``asyncio.timeout`` around the handler expire, which cancels the handler's task."""
-        self.waits.clear()
+        self.goes_on()
         if not self.ended.is_set():
             self.expiring.expire()
 

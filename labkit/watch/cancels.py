@@ -217,6 +217,10 @@ class Listener(Protocol):
     def suspended(self, awaited: object) -> None:
         """Note that the coroutine waits for a future; or, with None, that it has only let others have a turn."""
 
+    @property
+    def moment(self) -> object:
+        """The moment for which the coroutine may be held; None if there is none."""
+
     def held(self) -> asyncio.Future[None] | None:
         """Return what must be done before the coroutine goes on, whenever it could; a cancel reaches it before."""
 
@@ -247,13 +251,20 @@ def tell_cancels(
     task = asyncio.current_task()
     assert task is not None
     followed = followed or Followed(coroutine, lambda _: None)
+    # In Python's own loop, each step is known; and without watchers, nobody need be told of it. Each call of a function
+    # counts here, in a handler that waits often.
+    known = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
     # `yield from` by hand (PEP 380), so that the lab can act between two steps of the coroutine.
     steps: Any = coroutine.__await__()
+    send, throw = steps.send, steps.throw
     value, thrown = None, None
     with _Observed(task, listener.cancelled, followed):
         while True:
             try:
-                awaited = run_step(steps.send, value) if thrown is None else run_step(steps.throw, thrown)
+                if not known or watchers:
+                    awaited = run_step(send, value) if thrown is None else run_step(throw, thrown)
+                else:
+                    awaited = send(value) if thrown is None else throw(thrown)
             except StopIteration as stop:
                 followed.returned()
                 return stop.value
@@ -263,7 +274,7 @@ def tell_cancels(
             finally:
                 # An exception whose traceback holds this frame would otherwise live until the next garbage collection.
                 value = thrown = None
-            if followed.under_way:  # asked here, since each call counts in a handler that waits often
+            if followed.under_way:
                 followed.waits()
             listener.suspended(awaited)
             try:
@@ -272,10 +283,10 @@ def tell_cancels(
                 except (asyncio.CancelledError, GeneratorExit):
                     raise
                 except BaseException:
-                    if (gate := listener.held()) is not None:
+                    if listener.moment is not None and (gate := listener.held()) is not None:
                         yield from gate
                     raise
-                if (gate := listener.held()) is not None:
+                if listener.moment is not None and (gate := listener.held()) is not None:
                     yield from gate
                 if followed.asked:
                     followed.goes_on()
@@ -291,7 +302,7 @@ def tell_cancels(
 
 
 def run_step(step: Callable[[Any], Any], argument: Any) -> Any:
-    """Let a handler run to its next ``await``; on the stack, this frame tells that a handler runs now."""
+    """Let a handler run to its next ``await``."""
     begun = begin_step()
     watcher = watchers.get(threading.get_ident()) if watchers else None
     if watcher is not None and not watcher.begin():
@@ -307,4 +318,5 @@ def run_step(step: Callable[[Any], Any], argument: Any) -> Any:
             end_step(begun)
 
 
-bounds.add(run_step.__code__)
+# On the stack, these frames tell that a handler runs now.
+bounds.update((run_step.__code__, tell_cancels.__code__))

@@ -25,24 +25,31 @@ class Stops:
     """
 
     # There may be thousands.
-    __slots__ = ("_when_it_stops", "moment", "number", "suspensions", "waits")
+    __slots__ = ("_goes_on", "_when_it_stops", "moment", "number", "suspensions", "waits")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.moment: Moment | None = None
         self.suspensions = 0
         self.waits = Flag()
+        self._goes_on = True
         self._when_it_stops: frozenset[Callable[[], None]] = frozenset()
 
     def suspended(self, awaited: object) -> None:
         """Note that the handler waits for a future; or, with None, that it has only let others have a turn."""
         self.suspensions += 1
-        if not self.waits.is_set():
+        if self._goes_on:
+            self._goes_on = False
             self.waits.set()
         if self._when_it_stops and awaited is not None:
             self._stops()
         if self.moment is not None:
             self.moment.suspended(self.number)
+
+    def goes_on(self) -> None:
+        """Note that the handler does not wait now, or will soon go on."""
+        self._goes_on = True
+        self.waits.clear()
 
     def held(self) -> asyncio.Future[None] | None:
         """Return what the handler has to wait for before it goes on, beyond what it awaits; None if it may."""

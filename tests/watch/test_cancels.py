@@ -22,6 +22,8 @@ from labkit.watch.cancels import Canceller, tell_cancels
 class Ear:
     """Runs a coroutine as the lab does, and remembers who cancelled."""
 
+    moment = None
+
     def __init__(self) -> None:
         self.cancellers: list[Canceller | None] = []
         self.gives_up = False
