@@ -34,6 +34,9 @@ _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 #: The lane on which an application runs outside of its handlers: what it opens is for all connections.
 APPLICATION: Final[Lane] = "loop"
 
+#: Whoever is told of events may begin and end that in any thread.
+_subscribing: Final = threading.Lock()
+
 
 class Events(Sequence[Event]):
     """Events in order, and ways to find some of them.
@@ -154,7 +157,7 @@ class Timeline(Events):
         self._events: list[Event] = []
         self._sorted: list[Event] | None = None
         self._has_foreign_events = False
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self._holds = 0
         self.lent = False
         self._numbers: defaultdict[Lane, itertools.count[int]] = defaultdict(itertools.count)
@@ -179,8 +182,8 @@ class Timeline(Events):
         # Few steps, since every frame on the wire passes through here.
         force_setattr(event, "at", self.now() - self.began)
         self._events.append(event)
-        if self._listeners:
-            self._wake()
+        for wake in self._listeners:
+            wake()
 
     def append_at(self, at: float, event: Event) -> None:
         """Append an event that happened earlier, such as one of another process. Its time decides its position.
@@ -236,11 +239,15 @@ class Timeline(Events):
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call a function whenever an event is recorded, in the thread that records it."""
-        self._listeners.append(wake)
+        with _subscribing:
+            self._listeners = (*self._listeners, wake)
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Call the function no longer."""
-        self._listeners.remove(wake)
+        with _subscribing:
+            listeners = list(self._listeners)
+            listeners.remove(wake)
+            self._listeners = tuple(listeners)
 
     @contextmanager
     def hold_closings(self) -> Iterator[None]:
@@ -263,7 +270,7 @@ class Timeline(Events):
                     await changed.wait()
 
     def _wake(self) -> None:
-        for wake in tuple(self._listeners):
+        for wake in self._listeners:
             wake()
 
     def _in_order(self) -> list[Event]:
@@ -433,7 +440,8 @@ class Scope(NamedTuple):
         Args:
             event: what happens; this method sets its time, and the number of the connection.
         """
-        self._name(event)
+        if self.number is not None:  # as `_name` does, in fewer steps: a handler may send much
+            force_setattr(event, "connection" if self.lane == "client" else "served", self.number)
         self.timeline.append(event)
 
     def record_at(self, at: float, event: Event) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -89,8 +89,8 @@ class Websockets(Stack):
         from websockets.asyncio.server import ServerConnection, serve
         from websockets.exceptions import ConnectionClosed
 
-        async def call(websocket: ServerConnection) -> None:
-            await host.call(websocket, ConnectionClosed, _observe)
+        def call(websocket: ServerConnection) -> Coroutine[Any, Any, None]:
+            return host.call(websocket, ConnectionClosed, _observe)
 
         leave_alone(app, *options.values())
         make_connection = options.get("create_connection") or ServerConnection
@@ -169,10 +169,14 @@ def _received(call: Call, message: Any) -> None:
         call.record_notice("recv() gave None")
 
 
+#: What is a message as a whole; what else can be iterated over is its fragments.
+_MESSAGE: Final = (str, bytes, bytearray, memoryview)
+
+
 def _sends(call: Call, arguments: dict[str, Any]) -> None:
     message, text = arguments["message"], arguments.get("text")
     opcode = None if text is None else "TEXT" if text else "BINARY"
-    if isinstance(message, str | bytes | bytearray | memoryview):
+    if isinstance(message, _MESSAGE):
         call.sent(message, opcode)
     elif _is_own(type(call.connection).send):
         call.sent(message, own=True)  # what the user's method makes of a list, or of another object, is its affair

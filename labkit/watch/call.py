@@ -48,9 +48,13 @@ def _any(_: BaseException) -> bool:
     return True
 
 
+#: What a message may be; made once, since a union is made anew each time that it is written.
+_MESSAGE: Final = (str, bytes, bytearray, memoryview)
+
+
 def _describe(data: Any) -> tuple[str, str | None, int | None]:
     """The text of a message's event, its opcode's name and its length; of what is no message, its type alone."""
-    if isinstance(data, str | bytes | bytearray | memoryview):
+    if isinstance(data, _MESSAGE):
         return describe_message(data if isinstance(data, str) else bytes(data))
     return f"a message, as {type(data).__name__}", None, None
 

@@ -48,6 +48,9 @@ class ControlFrames:
         """
         if self._stopped:
             return
+        if not self._start and not self._skip and 2 <= len(data) == data[1] + 2 < 128 and data[0] & 0x88 == 0x80:
+            self.messages += 1  # a short message in one frame without a mask, as a server sends most
+            return
         if self._start:
             data = self._start + bytes(data)
         at, end = self._skip, len(data)

@@ -239,7 +239,8 @@ class Tap(asyncio.Protocol):
 
     def writes(self, data: bytes | bytearray | memoryview) -> None:
         """Record what the library sends."""
-        self._meet()
+        if (here := scope.get()) is not self._scope and here is not None:
+            self._meet(here)
         if self._frames_out is not None:
             self._frames_out.feed(data)
         elif self._head is not None and bytes(data[: len(_SWITCHING)]) == _SWITCHING:
@@ -256,7 +257,8 @@ class Tap(asyncio.Protocol):
         Args:
             how: the method that it calls. ``write_eof`` ends its own direction alone; ``abort`` drops unsent bytes.
         """
-        self._meet()
+        if (here := scope.get()) is not None:
+            self._meet(here)
         if self._frames_out is None or self.transport is None or self.transport.is_closing():
             return
         if not self._ended:
@@ -270,10 +272,10 @@ class Tap(asyncio.Protocol):
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
 
-    def _meet(self) -> None:
+    def _meet(self, here: Scope) -> None:
         """Record in both experiments that the handler of another one, which keeps all its clients, has this one too."""
-        here, ours = scope.get(), self._scope.timeline
-        if here is None or here.timeline is ours or here.lane != "handler" or ours.lent:
+        ours = self._scope.timeline
+        if here.timeline is ours or here.lane != "handler" or ours.lent:
             return
         writes = (here.timeline, "the handler writes to a client of another experiment")
         for timeline, text in (writes, (ours, "the handler of another experiment writes to the client")):

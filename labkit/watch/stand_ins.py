@@ -44,20 +44,6 @@ _in_method: ContextVar[str] = ContextVar("labkit_in_method", default="")
 WaitsFor = Literal["message", "end"]
 
 
-class Entered(NamedTuple):
-    """A call of a method that has not returned yet.
-
-    Attributes:
-        method: the method's name.
-        task: the task that has called it.
-        waits_for: what the method waits for, if that comes from the client alone.
-    """
-
-    method: str
-    task: asyncio.Task[Any] | None
-    waits_for: WaitsFor | None
-
-
 class Method(NamedTuple):
     """How a coroutine method of connections is observed. What is called gets first who watches the connection.
 
@@ -117,7 +103,8 @@ class StandIns:
         connection: the library's own connection.
         loss_type: the exceptions with which its methods report that it is lost.
         methods: how to observe its methods, by their names, as far as this version of the library has them.
-        by_library: says whether the running task belongs to the library; its calls are not the handler's.
+        by_library: says whether the running task, which is not the handler's own, belongs to the library; its calls are
+            not the handler's.
 
     Attributes:
         watcher: who watches the connection.
@@ -254,18 +241,19 @@ def _stand_in(
         of = _watched.get(id(self))
         method = None if of is None else of.methods.get(name)
         # Otherwise the library calls its own method, not the handler.
-        if of is None or method is None or _in_method.get() or of.by_library(self):
+        if of is None or method is None or _in_method.get():
+            return await function(self, *args, **kwargs)
+        watcher, task = of.watcher, asyncio.current_task()
+        if task is not watcher.task and of.by_library(self):
             return await function(self, *args, **kwargs)
         if of.notices > _MANY_NOTICES:
             await asyncio.sleep(_PAUSE)
-        watcher = of.watcher
         if method.before is not None:
             await method.before(watcher)
         if method.on_call is not None:
-            args, kwargs = parameters().announce(partial(method.on_call, watcher), args, kwargs)
-        told = method.tells_cause or asyncio.current_task() is not watcher.task
-        with _Inside(of, name, method.waits_for):
-            if told:
+            args, kwargs = parameters().announce(method.on_call, watcher, args, kwargs)
+        with Entered(of, name, task, method.waits_for):
+            if method.tells_cause or task is not watcher.task:
                 with tell_cause(partial(watcher.gave_up, name)):
                     result = await function(self, *args, **kwargs)
             else:
@@ -279,7 +267,7 @@ def _stand_in(
         items = function(self, *args, **kwargs)
         try:
             while True:
-                with _NOTHING if of is None else _Inside(of, name, "message"):
+                with _NOTHING if of is None else Entered(of, name, asyncio.current_task(), "message"):
                     try:
                         item = await anext(items)
                     except StopAsyncIteration:
@@ -293,34 +281,42 @@ def _stand_in(
     return iterate if stream else call
 
 
-class _Inside:
-    """A block inside which the handler is in a method of its connection.
+class Entered:
+    """A call of a method that has not returned yet: a block inside which the handler is in a method of its connection.
 
     Args:
         of: the connection's stand-ins.
-        name: the method's name.
+        method: the method's name.
+        task: the task that has called it.
+        waits_for: what the method waits for, if that comes from the client alone.
+
+    Attributes:
+        method: the method's name.
+        task: the task that has called it.
         waits_for: what the method waits for, if that comes from the client alone.
     """
 
-    __slots__ = ("_entered", "_of", "_token")
+    __slots__ = ("_of", "_token", "method", "task", "waits_for")
 
-    def __init__(self, of: StandIns, name: str, waits_for: WaitsFor | None) -> None:
+    def __init__(self, of: StandIns, method: str, task: asyncio.Task[Any] | None, waits_for: WaitsFor | None) -> None:
         self._of = of
-        self._entered = Entered(name, asyncio.current_task(), waits_for)
+        self.method = method
+        self.task = task
+        self.waits_for = waits_for
 
     def __enter__(self) -> None:
-        self._token = _in_method.set(self._entered.method)
-        self._of.entered.append(self._entered)
+        self._token = _in_method.set(self.method)
+        self._of.entered.append(self)
 
     def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
         try:
             if exception is not None:
-                self._of.report(f"{self._entered.method}()", exception)
+                self._of.report(f"{self.method}()", exception)
             # The library has cleaned up after the cancel; now the handler may get another error instead.
             if isinstance(exception, asyncio.CancelledError) and (error := self._of.watcher.take_error()) is not None:
                 raise error from None
         finally:
-            self._of.entered.remove(self._entered)
+            self._of.entered.remove(self)
             try:  # noqa: SIM105 - `suppress` takes two calls more, at each of the handler's
                 _in_method.reset(self._token)
             except ValueError:
@@ -377,12 +373,17 @@ class _Parameters:
         self._needed = sum(each.default is each.empty and each.kind not in _VARIADIC for each in own)
 
     def announce(
-        self, on_call: Callable[[dict[str, Any]], None], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        on_call: Callable[[Any, dict[str, Any]], None],
+        watcher: Watcher,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Tell of a call, by the library's names; return the arguments, some of which may have been replaced."""
         if not kwargs and self._needed <= len(args) <= len(self._placed):
-            arguments = {**self._defaults, **dict(zip(self._placed, args, strict=False))}
-            on_call(arguments)
+            arguments = self._defaults.copy()
+            arguments.update(zip(self._placed, args))  # noqa: B905 - those without a value have their default
+            on_call(watcher, arguments)
             return tuple([arguments[name] for name in self._placed[: len(args)]]), kwargs
         try:
             bound = self._signature.bind(*args, **kwargs)
@@ -390,7 +391,7 @@ class _Parameters:
             return args, kwargs
         given = {name: bound.arguments[own] for name, own in self._names.items() if own in bound.arguments}
         arguments = self._defaults | bound.arguments | given
-        on_call(arguments)
+        on_call(watcher, arguments)
         for name, own in self._names.items():
             if own in bound.arguments:
                 bound.arguments[own] = arguments[name]
