@@ -128,3 +128,91 @@ async def test_a_letter_that_is_out_of_the_queue_and_not_yet_sent() -> None:
         )
         broken = [moment for moment, word in words(strip).items() if word == "broken"]
         assert broken == ([] if mended else ["await 2", "await 4"])
+
+
+async def test_a_message_that_is_answered_before_it_is_written() -> None:
+    """Who leaves before the answer loses the message: the answer fails, and what was to be written behind it is not.
+
+    After https://github.com/ansible/eda-server/pull/423
+    """
+
+    def consumer(*, mended: bool) -> Callable[[Any], Any]:
+        async def write() -> None:
+            await asyncio.sleep(0.001)
+            labkit.note("written")
+
+        async def handler(websocket: Any) -> None:
+            await websocket.recv()
+            labkit.note("taken")
+            await asyncio.sleep(0.001)  # whose is it?
+            if mended:
+                await write()
+            await websocket.send("hello")
+            if not mended:
+                await write()
+
+        return handler
+
+    for mended in (False, True):
+        strip = await labkit.moments(consumer(mended=mended), "websockets", "reset", holds=each("taken", "written"))
+        broken = [moment for moment, word in words(strip).items() if word == "broken"]
+        assert broken == ([] if mended else ["await 2"])
+
+
+async def test_a_subscription_that_is_given_back_behind_the_yield() -> None:
+    """Whatever comes out of the block, the line below the `yield` does not run without a `finally`.
+
+    After https://github.com/encode/broadcaster/issues/55
+    """
+
+    def feed(*, mended: bool) -> Callable[[Any], Any]:
+        @asynccontextmanager
+        async def subscribe() -> AsyncIterator[None]:
+            await asyncio.sleep(0.001)
+            labkit.note("subscribed")
+            if not mended:
+                yield
+                labkit.note("unsubscribed")
+                return
+            try:
+                yield
+            finally:
+                labkit.note("unsubscribed")
+
+        async def handler(websocket: Any) -> None:
+            async with subscribe():
+                while True:
+                    await websocket.send(await websocket.recv())
+
+        return handler
+
+    for mended in (False, True):
+        strip = await labkit.moments(
+            feed(mended=mended), "websockets", ["reset", "close"], holds=each("subscribed", "unsubscribed")
+        )
+        for fault in ("reset", "close"):
+            found = words(strip[fault, "websockets"])
+            assert {found["await 2"], found["through"]} == ({"raised"} if mended else {"broken"})
+
+
+async def test_a_member_that_stays_in_the_room_after_a_cancel() -> None:
+    """`except Exception` does not catch a cancel, and what stands behind it does not run.
+
+    After https://github.com/aio-libs/aiohttp/issues/2061
+    """
+
+    async def room(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        labkit.note("joined")
+        try:
+            await ws.prepare(request)
+            async for message in ws:
+                await ws.send_str(message.data)
+        except Exception:
+            labkit.note("failed")
+        labkit.note("left")
+        return ws
+
+    strips = await labkit.moments(room, ["aiohttp-cancel", "aiohttp"], "reset", holds=each("joined", "left"))
+    assert set(words(strips["reset", "aiohttp-cancel"]).values()) == {"broken"}
+    assert "broken" not in words(strips["reset", "aiohttp"]).values()
