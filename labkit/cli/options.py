@@ -10,6 +10,7 @@ from typing import Any
 import rich_click as click
 
 from labkit.cli.arguments import read_cookie, read_header, read_when
+from labkit.cli.output import json_alone
 from labkit.support.names import load_name
 
 __all__ = ["as_json", "clock", "conversation", "fault", "messages", "on", "png", "target", "when"]
@@ -55,7 +56,15 @@ def as_json(what: str) -> Callable[[Any], Any]:
     Args:
         what: what is printed as JSON, in words.
     """
-    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+    def alone(context: click.Context, _: object, given: bool) -> bool:
+        if given:
+            context.with_resource(json_alone())
+        return given
+
+    # Eager: before the other options, some of which import the user's own module.
+    what = f"Print {what} as JSON."
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=alone, help=what)
 
 
 def conversation(command: Callable[..., Any]) -> Callable[..., Any]:

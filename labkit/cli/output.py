@@ -9,8 +9,10 @@ import shutil
 import sys
 from collections.abc import Coroutine, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TextIO, TypeVar
 
 import rich_click as click
 
@@ -18,7 +20,7 @@ from labkit.errors import LabError
 from labkit.support.wording import plain
 from labkit.support.wrapping import list_names, wrap
 
-__all__ = ["INTERRUPTED", "complain", "draw", "dump", "list_rows", "run", "say", "show", "width"]
+__all__ = ["INTERRUPTED", "complain", "draw", "dump", "json_alone", "list_rows", "run", "say", "show", "width"]
 
 T = TypeVar("T")
 
@@ -149,14 +151,27 @@ def draw(thing: Any, png: Path | None) -> None:
         raise LabError(f"cannot write {png}: {error.strerror or error}") from error
 
 
+#: Where JSON goes; None for stdout.
+_alone: Final[ContextVar[TextIO | None]] = ContextVar("labkit_json", default=None)
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Let stdout have what ``dump`` writes alone: what the user's program prints and logs there goes to stderr."""
+    token = _alone.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _alone.reset(token)
+
+
 def dump(document: Any) -> None:
     """Write JSON in which no character can do harm to a terminal; each that cannot be printed is JSON's escape."""
-    text = json.dumps(document, indent=2, default=_to_json, ensure_ascii=not _is_unicode())
-    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
-
-
-def _is_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().startswith("utf")
+    out = _alone.get() or sys.stdout
+    is_unicode = (out.encoding or "").lower().startswith("utf")
+    text = json.dumps(document, indent=2, default=_to_json, ensure_ascii=not is_unicode)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text), file=out)
 
 
 def _to_json(value: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +119,21 @@ def test_a_mistake_is_broken_between_words_on_a_terminal() -> None:
         os.close(theirs)
     assert max(map(len, shown)) <= 50
     assert " ".join(shown) == piped.strip()
+
+
+def test_json_is_alone_on_stdout(tmp_path: Path) -> None:
+    """What the user's program prints and logs there, when it is imported and when it runs, goes to stderr."""
+    (tmp_path / "server.py").write_text(
+        "import logging, sys\n"
+        "logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)\n"
+        "print('imported')\n"
+        "async def echo(websocket):\n"
+        "    async for message in websocket:\n"
+        "        logging.info('echoes')\n"
+        "        await websocket.send(message)\n"
+    )
+    command = [sys.executable, "-m", "labkit", "play", "server.py:echo", "--on", "websockets", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["handler"] == "echo"
+    assert "imported" in done.stderr
+    assert "INFO:root:echoes" in done.stderr
