@@ -114,6 +114,8 @@ def _followed(function: FunctionType) -> Iterator[Any]:
     names = {name for code in codes for name in code.co_names}
     values = [*named(function), *(sys.modules.get(name) for name in names)]
     for value in values:
+        if isinstance(value, ModuleType) and _is_left_out(value):
+            continue  # `time.sleep` names `time` as well, which `time` has too
         if isinstance(value, ModuleType):
             yield from (vars(value)[name] for name in names & vars(value).keys())
         elif value is not None:

@@ -59,6 +59,11 @@ async def asks_the_calendar(websocket: Any) -> None:
     time.localtime()
 
 
+async def sleeps(websocket: Any) -> None:
+    time.sleep(0)  # noqa: ASYNC251 - what is tested
+    await asyncio.to_thread(time.sleep, 0)
+
+
 class Service:
     """A handler with a state of its own."""
 
@@ -115,6 +120,7 @@ def of_fastapi() -> FastAPI:
         (of_aiohttp(), "handler() reads datetime.now()"),
         (of_fastapi(), "endpoint() reads time.time()"),
         (handlers.websockets_echo, None),
+        (sleeps, None),
         (handlers.aiohttp_echo, None),
     ],
     ids=lambda value: "" if value is None or isinstance(value, str) else getattr(value, "__name__", "object"),
