@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, chain, repeat, starmap, tee
 from operator import attrgetter, methodcaller
@@ -68,10 +71,35 @@ def _read(frames: Iterable[FrameType | None]) -> list[Called]:
     try:
         outwards = accumulate(chain(frames, repeat("f_back")), getattr)  # type: ignore[arg-type] # they are of two kinds
         each, again = tee(outwards)
-        read.extend(zip(each, map(attrgetter("f_lineno", "f_globals"), again), strict=False))
+        with _without_collector():
+            read.extend(zip(each, map(attrgetter("f_lineno", "f_globals"), again), strict=False))
     except AttributeError:
         pass  # there is nothing outside the outermost
     return [(frame.f_code, *line_and_names) for frame, line_and_names in read]
+
+
+_collecting: Final = threading.Lock()
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector away, while the block runs.
+
+    Python 3.11 collects whenever an object is made, such as that of a frame; and a destructor in Python lets the other
+    thread go on. Python then writes into a frame that is no more, and crashes, or waits for itself for ever. Later
+    versions collect between two instructions alone.
+    """
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    with _collecting:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _module(called: Called) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import FunctionType
 
 import pytest
 
+from labkit.introspection import place as place_module
 from labkit.introspection.place import Called, find_place, stack_from, stack_of
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +91,27 @@ def test_the_stack_of_another_thread_is_read_at_one_moment(audited: bool) -> Non
     one_moment, step_by_step = map(int, told.split())
     # On Python 3.13 one is cut off now and then.
     assert 4 * one_moment <= step_by_step
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="since Python 3.12 no collection comes within a call of C")
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_collection_comes_in_the_middle_of_a_look(monkeypatch: pytest.MonkeyPatch, collects: bool) -> None:
+    """It may let the other thread go on, and Python crashes; afterwards the collector is as it was."""
+    seen: list[bool] = []
+
+    def attributes(*names: str) -> Callable[[object], object]:
+        read = attrgetter(*names)
+        return lambda frame: (seen.append(gc.isenabled()), read(frame))[1]
+
+    monkeypatch.setattr(place_module, "attrgetter", attributes)
+    (gc.enable if collects else gc.disable)()
+    try:
+        assert stack_of(threading.get_ident())
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+    assert seen
+    assert not any(seen)
 
 
 def test_the_stack_of_no_thread_is_empty() -> None:
