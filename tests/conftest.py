@@ -21,6 +21,9 @@ from labkit.support.clock import scaled
 from tests.left import Child, children, sockets
 from tests.order import disorder
 
+# Else jsonschema makes a parser of IRIs wherever a notebook is read, as JupyterLab would (see `labkit lab`): 2 s.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
 #: Seconds that a test has that repeats what others try once.

@@ -171,8 +171,8 @@ def test_where_ctrl_c_is_ignored_sigterm_ends_it(clone: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_it_may_be_ended_before_it_serves(clone: Path, number: signal.Signals) -> None:
-    """Here while JupyterLab reads the user's configuration; that is no error either."""
-    config = f"import os, signal\nos.kill(os.getpid(), {number.value})\n"
+    """Here while JupyterLab reads the user's configuration; that is no error either. It has not waited for a parser."""
+    config = f"import os, sys\nsys.modules['rfc3987_syntax'] and print('slow')\nos.kill(os.getpid(), {number.value})\n"
     (clone / "config" / "jupyter_server_config.py").write_text(config)
     with begin(clone, "--port", "0") as process:
         out, complaint = process.communicate(timeout=scaled(30))

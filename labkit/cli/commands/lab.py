@@ -82,6 +82,9 @@ def _settings(root: Path, port: int, *, no_browser: bool, as_root: bool) -> list
 
 def _start(settings: list[str]) -> ServerApp:
     """Start JupyterLab, so that it listens. It answers requests as soon as its loop runs."""
+    # Where it finds this package, jsonschema makes a parser of IRIs as it is imported. That takes longer than all the
+    # rest of JupyterLab's start, whose schemas have no IRIs.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from jupyterlab.labapp import LabApp
 
     # The folder labconfig of the command line turns off the questions about news and updates.
