@@ -33,12 +33,17 @@ async def untidy(websocket):
 
 
 def session(pytester: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
-    """Run tests in a process of their own, with this plugin and no other's settings."""
+    """Run tests in a process of their own, with this plugin and no other's settings.
+
+    Without those of Hypothesis and anyio, where no test asks for them: each imports trio, and that takes a second.
+    """
     pytester.makeini(
         "[pytest]\naddopts = --strict-markers\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n"
     )
     pytester.makepyfile(test_it=HANDLERS + tests)
-    return pytester.runpytest_subprocess("-p", "labkit.pytest_plugin", "-p", "no:cacheprovider", *arguments)
+    without = ["cacheprovider", "hypothesispytest", *(["anyio"] if "anyio" not in tests else [])]
+    plugins = ["labkit.pytest_plugin", *(f"no:{name}" for name in without)]
+    return pytester.runpytest_subprocess(*(f"-p{name}" for name in plugins), *arguments)
 
 
 def test_it_serves_every_kind_of_test(pytester: pytest.Pytester) -> None:
