@@ -111,8 +111,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def data(self) -> dict[str, Any]:
         """The details by name. Optional ones are left out while they are None, or a flag of the wire that is off."""
-        found = {name: getattr(self, name) for name in _DETAILS[type(self)]}
-        for name in _OPTIONS[type(self)]:
+        details, options = _details_of(type(self))
+        found = {name: getattr(self, name) for name in details}
+        for name in options:
             if (value := getattr(self, name)) is not None and value is not False:
                 found[name] = value
         return found if self.more is None else {**found, **self.more}
@@ -165,19 +166,17 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 #: Every kind of event, by lane and name, in the order of the table.
 KINDS: Final[dict[tuple[str, str], type[Event]]] = {}
 
-#: For each kind: the details that its data always contains, and those that it leaves out when they say nothing.
-_DETAILS: Final[dict[type[Event], tuple[str, ...]]] = {}
-_OPTIONS: Final[dict[type[Event], tuple[str, ...]]] = {}
-
 E = TypeVar("E", bound=Event)
 
 
-def _sort_fields(kind: type[Event]) -> None:
+@cache  # when it is asked for: msgspec evaluates the annotations, and that takes longer than all else at the import
+def _details_of(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The details that the data of a kind always contains, and those that it leaves out when they say nothing."""
     fields = [field for field in msgspec.structs.fields(kind) if field.name not in _COMMON]
     # A frame has many flags and most of them are off, so `data` leaves those out.
     of_wire = issubclass(kind, LinkEvent)
-    _OPTIONS[kind] = tuple(f.name for f in fields if f.default is None or (of_wire and f.default is False))
-    _DETAILS[kind] = tuple(field.name for field in fields if field.name not in _OPTIONS[kind])
+    options = tuple(f.name for f in fields if f.default is None or (of_wire and f.default is False))
+    return tuple(field.name for field in fields if field.name not in options), options
 
 
 def _kind(lane: Lane, name: str, clause: str, **about: Any) -> Callable[[type[E]], type[E]]:
@@ -185,7 +184,6 @@ def _kind(lane: Lane, name: str, clause: str, **about: Any) -> Callable[[type[E]
 
     def add(kind: type[E]) -> type[E]:
         kind.about = Kind(lane, name, clause, **about)
-        _sort_fields(kind)
         KINDS[lane, name] = kind
         return kind
 
