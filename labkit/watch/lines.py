@@ -25,7 +25,7 @@ from labkit.introspection.suspended import frames
 from labkit.remains.threads import carry_scope
 from labkit.support.forked import Shared
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.lines_tool import Tool
+from labkit.watch.lines_tool import OFTEN, Tool
 from labkit.watch.swallowed import note_line, on_flight
 
 #: The methods of class-based handlers: of aiohttp's ``web.View``, since a WebSocket begins with GET, and of Starlette's
@@ -165,7 +165,7 @@ class _Account:
         self.handler = handler
         self.called: dict[int | None, tuple[_Function, ...]] = {}
         self._told: dict[tuple[_Function, ...], tuple[Any, ...]] = {}
-        self.let_alone: set[tuple[_Function, int | None]] = set()
+        self.let_alone: dict[tuple[_Function, int | None], str] = {}
         self.codes = [*{id(code): code for function in (*helpers, handler) for code in function.codes}.values()]
         self.functions = {id(code): function for function in (*helpers, handler) for code in function.codes}
         self.connections: set[int | None] = set()
@@ -246,19 +246,26 @@ class _Account:
             for index, at in sorted(shared.noted(), key=lambda noted: noted[1]):
                 function, line = self._shareable[index]
                 if line is None:
-                    self.let_alone.add((function, number))
+                    self.let_alone.setdefault((function, number), OFTEN)
                 elif function.sees(line, number):
                     here = Scope(self.timeline, "handler", number)
                     self._call(here, function)
                     here.record_at(at, HandlerLine(line, function.name, text=function.text(line)))
 
-    def missed(self) -> str | None:
-        """Say why lines may have run that were not seen to; None if there are none."""
-        for function, number in self.let_alone:
+    def missed(self, why: str | None) -> str | None:
+        """Say why lines may have run that were not seen to; None if there are none.
+
+        Args:
+            why: why any line may have been missed; None if it may not.
+        """
+        if why is not None:
+            for number in self.connections - self.outlined:
+                self.let_alone.update(((each, number), why) for each in self.functions.values())
+        for (function, number), reason in self.let_alone.items():
             if number is None and not function.has_seen_any(None):
                 continue  # a server that starts has computed, and no handler
             if not function.has_seen_all(number):
-                return "a loop of it ran too often for each line to be watched"
+                return reason
         return None
 
     def tell(self, here: Scope, problem: str | None = None) -> None:
@@ -329,12 +336,12 @@ class _Listener:
         known = [] if here is None else [each.functions.get(id(code)) for each in _accounts.get(id(here.timeline), ())]
         return all(each is None or each.has_seen_all(here and here.number) for each in known)
 
-    def let_alone(self, code: CodeType | None = None) -> None:
+    def let_alone(self, code: CodeType | None = None, why: str = OFTEN) -> None:
         here = scope.get()
         for account in () if here is None else _accounts.get(id(here.timeline), ()):
             for function in account.functions.values() if code is None else [account.functions.get(id(code))]:
                 if function is not None and here is not None and here.number not in account.outlined:
-                    account.let_alone.add((function, here.number))
+                    account.let_alone.setdefault((function, here.number), why)
                     if self.forked:
                         account.let_alone_in_fork(here, function)
 
@@ -466,9 +473,9 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
     finally:
         account.gather()
         _accounts[id(timeline)].remove(account)
+        problem = account.missed(_tool.leave(codes))
         account.end()
         if not _accounts[id(timeline)]:
             del _accounts[id(timeline)]
-        problem = _tool.leave(codes) or account.missed()
         if problem is not None:
             account.tell(Scope(timeline, "handler"), problem)

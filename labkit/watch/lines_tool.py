@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
@@ -26,9 +27,12 @@ from labkit.timeline import Scope, scope
 from labkit.watch.block import current_step, step_began, step_runners, when_step_ends
 from labkit.watch.swallowed import cancels_fly
 
-__all__ = ["Tool"]
+__all__ = ["OFTEN", "Tool"]
 
 _TOOL_NAME = "labkit"
+
+#: Why lines may be missed: what computes is let alone.
+OFTEN = "a loop of it ran too often for each line to be watched"
 
 
 class Listener(Protocol):
@@ -40,8 +44,8 @@ class Listener(Protocol):
     def is_known(self, code: CodeType, line: int | None = None) -> bool:
         """Tell whether a line has run on every connection; or, without one, whether all lines of the function have."""
 
-    def let_alone(self, code: CodeType | None = None) -> None:
-        """Note that lines of a function may be missed from now on, or of every function."""
+    def let_alone(self, code: CodeType | None = None, why: str = OFTEN) -> None:
+        """Note that lines of a function may be missed from now on, or of every function; and why."""
 
 
 if sys.version_info >= (3, 12):
@@ -145,6 +149,9 @@ else:
     #: So often, a function's lines run again before it is let alone; so often it is called before everything is.
     _AGAIN = 5_000
 
+    #: Why lines may be missed: somebody else has the trace, or Python has ended it, as it does after an error in it.
+    _TAKEN = "a debugger, a coverage tool, or an error at the limit of recursion ended sys.settrace during the run"
+
     class _Traced(threading.local):
         """What the tool does in a thread.
 
@@ -214,7 +221,7 @@ else:
                 self._step = None
                 if sys.gettrace() is self._mine:
                     sys.settrace(None)
-            return "a debugger or a coverage tool took over sys.settrace during the run" if here.taken else None
+            return _TAKEN if here.taken else None
 
         def in_thread(self) -> Callable[[], None]:
             """Watch in the thread that calls this, until it calls what this returns."""
@@ -246,6 +253,9 @@ else:
                 run(handle)
             finally:
                 here.depth -= 1
+                if sys.gettrace() is not self._wanted:
+                    context: Context = getattr(handle, "_context")  # noqa: B009 - asyncio has no public way to ask
+                    context.copy().run(self._look_after_trace)
                 self._change(quiet=before)
 
         def begin(self) -> bool:
@@ -264,15 +274,26 @@ else:
         def end(self) -> None:
             """Let the rest of the step alone."""
             here = self._here
+            if sys.gettrace() is not (None if here.rests else self._mine):
+                self._look_after_trace()
             here.quiet = True
-            here.taken = here.taken or sys.gettrace() is not (None if here.rests else self._mine)
             if not here.taken:
                 sys.settrace(None)
+
+        def _look_after_trace(self) -> None:
+            """See whether the thread's trace is as it was left; if somebody has one of his own, leave it alone."""
+            here, holder = self._here, sys.gettrace()
+            if here.taken or not here.users or holder is (wanted := self._wanted):
+                return
+            here.taken = holder is not None
+            if not here.taken:
+                self._listener.let_alone(why=_TAKEN)
+                sys.settrace(wanted)
 
         def _change(self, *, quiet: bool | None = None, rests: bool | None = None) -> None:
             """Turn the thread's trace on or off; if somebody else has meanwhile, note that, and leave it alone."""
             here = self._here
-            here.taken = here.taken or (here.users > 0 and sys.gettrace() is not self._wanted)
+            self._look_after_trace()
             here.quiet = here.quiet if quiet is None else quiet
             here.rests = here.rests if rests is None else rests
             if here.users and not here.taken and sys.gettrace() is not (wanted := self._wanted):

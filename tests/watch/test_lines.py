@@ -733,7 +733,37 @@ async def test_a_debugger_that_comes_and_goes_is_told() -> None:
 
     run = await labkit.play(handler, on="websockets", fault="close")
     assert run.verdict.lines_never_ran is None
-    assert "took over sys.settrace during the run" in run.timeline.select("handler", "lines")[-1].data["why"]
+    assert "ended sys.settrace during the run" in run.timeline.select("handler", "lines")[-1].data["why"]
+
+
+async def test_an_error_at_the_limit_of_recursion_hides_no_line_that_ran_before_or_later() -> None:
+    """On Python 3.11 it ends the watching, which begins again at the next await; no debugger has taken over."""
+
+    def deeper(number: int) -> int:
+        return deeper(number + 1)
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            with contextlib.suppress(RecursionError):
+                if message == "first":
+                    deeper(0)
+            await websocket.send(message)
+        await websocket.close()
+
+    run = await labkit.play(handler, on="websockets", fault="close", messages=("first", "second"))
+    assert run.verdict.lines_never_ran == (), run.timeline.select("handler", "lines")[-1].data["why"]
+
+
+async def test_a_line_that_the_lab_ends_has_run() -> None:
+    """It kept the loop for ever; all lines have run by then, so none is unknown."""
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            asyncio.run_coroutine_threadsafe(websocket.send(message), asyncio.get_running_loop()).result()
+
+    run = await labkit.play(handler, on="websockets", fault="close", patience=0.3)
+    assert run.verdict.blocked > 0
+    assert run.verdict.lines_never_ran == ()
 
 
 async def test_a_file_that_is_no_python_by_now_gives_no_source(tmp_path: Path) -> None:
