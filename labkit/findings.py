@@ -269,6 +269,8 @@ def library_of(start: HandlerStart | None) -> str | None:
 def _notice(events: Events, start: HandlerStart | None) -> Event | None:
     """The event with which the library first tells the handler, after the fault: a notice or a cancel."""
     for event in events.since_fault().all(HandlerNotice, HandlerCancelled, HandlerClose, HandlerEnd):
+        if isinstance(event, HandlerClose) and event.by is not None:
+            continue  # another connection's handler closes this one, of which its own is told
         if isinstance(event, HandlerClose | HandlerEnd):
             return None  # whatever is told from now on, the handler has ended by itself, or closed the connection
         # A notice that another connection's handler got has not reached this one.

@@ -30,7 +30,8 @@ def why_over(event: Event) -> str | None:
     """
     match event:
         case HandlerClose():
-            return f"the handler had called {event.text}"
+            who = "the handler" if event.by is None else "another connection's handler"
+            return f"{who} had called {event.text}"
         case HandlerEnd():
             return "the handler had ended"
         case ClientCloseSent():
