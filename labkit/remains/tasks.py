@@ -7,8 +7,8 @@ import gc
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from contextvars import Context
+from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from types import AsyncGeneratorType, FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
@@ -188,10 +188,12 @@ class _CreateTask:
         self.users = 0
 
     def __call__(self, coro: Any, *, context: Context | None = None, **given: Any) -> asyncio.Task[Any]:
+        here = scope.get() if context is None else context.get(scope)
+        if here is None and (here := scope.get() or scope_of(_running_task())) is not None:
+            context = _with_scope(context, here)
         if context is not None:
             given["context"] = context
         task: asyncio.Task[Any] = self.inner(coro, **given)
-        here = scope.get() if context is None else context.get(scope)
         if here is not None and isinstance(task, asyncio.Task):
             known = _tasks.get(here.timeline)
             if known is None:
@@ -205,6 +207,27 @@ class _CreateTask:
                 if starts.on_task is not None and not _is_the_loops(task):
                     starts.on_task(here.number, task)
         return task
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    """The task that runs in this thread; None where no loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _with_scope(context: Context | None, here: Scope) -> Context | None:
+    """Let a context that knows of no experiment, such as an empty one, tell whose code it is that starts a task in it.
+
+    Args:
+        context: the context that the task was given; None, if it gets a copy of the one that runs.
+        here: the scope of the code that starts it.
+    """
+    context = copy_context() if context is None else context
+    with suppress(RuntimeError):  # somebody runs in it just now
+        context.run(scope.set, here)
+    return context
 
 
 async def reap(timeline: Timeline) -> None:
