@@ -19,6 +19,9 @@ from labkit.timeline import APPLICATION, Scope, Timeline, scope
 
 __all__ = ["Outlived", "Tasks", "end_all"]
 
+#: How often everything is ended: a timer that fires just then may start another one.
+_ROUNDS: Final = 2
+
 #: The module of the methods that stand in for those of a connection.
 _STAND_INS: Final = "labkit.watch.stand_ins"
 
@@ -281,10 +284,11 @@ async def end_all(timeline: Timeline) -> None:
     """
     end_callbacks(timeline)
     starts = starts_of(timeline)
-    for each in [] if starts is None else starts.all():
-        if each.alive:
-            each.waited_for = False
-            await each.stop()
+    for _ in range(_ROUNDS):
+        for each in [] if starts is None else starts.all():
+            if each.alive:
+                each.waited_for = False
+                await each.stop()
 
 
 def _failure(task: asyncio.Task[Any]) -> BaseException | None:

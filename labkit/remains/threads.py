@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import importlib
@@ -123,7 +124,30 @@ def _remember(thread: threading.Thread, frame: FrameType) -> Started | None:
     origin = find_origin(frame, found[1].file)
     if is_owned([thread, *origin.objects]):
         return None  # it goes with the pool, or the connection
-    return remember(lambda here, line: Started(here, "thread", _name_of_thread(thread), line), frame)
+    name = _name_of_thread(thread)
+    if isinstance(thread, threading.Timer):
+        return remember(lambda here, line: Timer(here, name, line, thread), frame)
+    return remember(lambda here, line: Started(here, "thread", name, line), frame)
+
+
+class Timer(Started):
+    """A ``threading.Timer``: of all threads the only one that can be ended, as long as it waits.
+
+    Args:
+        here: the scope of the code that has started it.
+        name: its name.
+        line: the line of the user's code that has started it, in words; None if that is not known.
+        timer: the thread.
+    """
+
+    def __init__(self, here: Scope, name: str, line: str | None, timer: threading.Timer) -> None:
+        super().__init__(here, "thread", name, line)
+        self._timer = timer
+
+    async def stop(self) -> None:
+        """Have it call nothing more."""
+        self._timer.cancel()
+        await asyncio.sleep(0)  # so that it goes on if it has begun
 
 
 def _name_of_thread(thread: threading.Thread) -> str:

@@ -7,10 +7,12 @@ import time
 from typing import Annotated, Any
 
 import anyio
+import pytest
 from fastapi import Depends, FastAPI, WebSocket
 
 import labkit
 from labkit.events import HandlerNote
+from labkit.support.clock import scaled
 
 
 def user() -> str:
@@ -68,3 +70,33 @@ async def test_a_call_that_a_handler_abandons_is_told() -> None:
     assert run.verdict.leaked is not None
     [left] = run.verdict.leaked
     assert left.startswith("call of Event.wait in a thread"), run
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_timer_of_threading_is_left_behind_and_ended(*, again: bool) -> None:
+    """It waits for a minute, or sets itself again and again; of all threads it is the one that can be ended."""
+    beats: list[None] = []
+
+    async def beats_beside(websocket: Any) -> None:
+        def beat() -> None:
+            beats.append(None)
+            start(scaled(0.02))
+
+        def start(seconds: float) -> None:
+            timer = threading.Timer(seconds, beat)
+            timer.name, timer.daemon = "heart", True
+            timer.start()
+
+        start(scaled(0.02) if again else 60)
+        async for message in websocket:
+            await websocket.send(message)
+
+    run = await labkit.play(beats_beside, on="websockets", fault="close", patience=0.2)
+    [left] = run.verdict.leaked or ()
+    assert left.startswith("thread 'heart', started in line ")
+    before = len(beats)
+    assert bool(before) is again
+    for thread in [each for each in threading.enumerate() if each.name == "heart"]:
+        thread.join(5)
+    assert [each.name for each in threading.enumerate() if each.name == "heart"] == []
+    assert len(beats) <= before + 1
