@@ -34,7 +34,7 @@ from labkit.events import (
     WireSpared,
 )
 from labkit.findings import Answered, Findings, Landmarks, client_end, find_cleanup, find_swallowed, library_of
-from labkit.support.wording import describe_seconds, plain
+from labkit.support.wording import alike, describe_seconds, plain
 from labkit.timeline import Events, Timeline
 
 __all__ = ["tell", "tell_of_others"]
@@ -106,7 +106,7 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
         what = "the conversation was through" if fault.when is None else "the handler had done all that it could"
         yield f"whether {what} is unknown: {fault.unknown}"
     if found.leaked:
-        yield f"left behind: {', '.join(found.leaked)}"
+        yield f"left behind: {', '.join(alike(found.leaked))}"
     if found.complaints:
         yield f"{len(found.complaints)} complaint{'s' * (len(found.complaints) > 1)}"
 

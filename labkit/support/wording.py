@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
-__all__ = ["describe_briefly", "describe_close", "describe_exception", "describe_message", "describe_seconds", "plain"]
+__all__ = [
+    "alike",
+    "describe_briefly",
+    "describe_close",
+    "describe_exception",
+    "describe_message",
+    "describe_seconds",
+    "plain",
+]
 
 #: Longer messages are cut to so many characters or bytes.
 _SHOWN = 40
 
 #: How many members of an exception group are named.
 _MEMBERS = 3
+
+
+def alike(texts: Iterable[str]) -> list[str]:
+    """List texts, each once, with how often it is there: ``["a task, 3 times", "a file"]``."""
+    return [text if times == 1 else f"{text}, {times:,} times" for text, times in Counter(texts).items()]
 
 
 def describe_message(message: str | bytes) -> tuple[str, str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from labkit.connections import main_of, strangers_of
 from labkit.errors import BadValue
 from labkit.events import Event, HandlerLine, PrintEvent, WireFault, WireFrame
-from labkit.support.wording import plain
+from labkit.support.wording import alike, plain
 from labkit.support.wrapping import wrap
 from labkit.timeline import Timeline
 from labkit.views.sequence.folding import fold
@@ -212,8 +212,8 @@ def _findings(verdict: Verdict, width: int) -> list[str]:
         ],
         "cleanup": [verdict.cleanup],
         **({"blocked": [_blocked(verdict)]} if verdict.blocked else {}),
-        "leaked": ["unknown"] if verdict.leaked is None else list(verdict.leaked) or ["nothing"],
-        "complaints": list(verdict.complaints or ()) or [nothing],
+        "leaked": ["unknown"] if verdict.leaked is None else alike(verdict.leaked) or ["nothing"],
+        "complaints": alike(verdict.complaints or ()) or [nothing],
     }
     return list(_table(findings, width))
 
