@@ -8,6 +8,8 @@ import contextlib
 import functools
 import io
 import sys
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -48,6 +50,7 @@ class File(Opened):
 
     def __init__(self, here: Scope, name: str, line: str | None, thing: Any) -> None:
         super().__init__(here, "file", name, line, thing)
+        _files[thing] = self
         self._raw = raw = _raw_of(thing)
         if raw is not None:
             # A file that Python closes asks the file beneath it to warn.
@@ -78,6 +81,10 @@ class File(Opened):
         thing.close()
 
 
+#: The files that are open, or were until now.
+_files: Final[weakref.WeakKeyDictionary[Any, File]] = weakref.WeakKeyDictionary()
+
+
 def _raw_of(file: Any) -> Any:
     raw = getattr(getattr(file, "buffer", file), "raw", None)
     return raw if isinstance(raw, io.FileIO) else None
@@ -89,9 +96,24 @@ def watch_files() -> Iterator[None]:
     with ExitStack() as undo:
         for module in (builtins, io, _io):
             undo.callback(replace(module, "open", _Open))
+        if (closer := getattr(tempfile, "_TemporaryFileCloser", None)) is not None and "__del__" in vars(closer):
+            undo.callback(replace(closer, "__del__", _losing_temporary_files))
         if (shell := sys.modules.get("IPython.core.interactiveshell")) is not None and hasattr(shell, "io_open"):
             undo.callback(replace(shell, "io_open", _Open))  # what `open` calls in a notebook's cells
         yield
+
+
+def _losing_temporary_files(delete: Callable[..., None]) -> Callable[..., None]:
+    """What closes a ``NamedTemporaryFile`` that nobody has any more does so by hand, before Python would."""
+
+    @functools.wraps(delete)
+    def stand_in(self: Any, *args: Any) -> None:
+        file = getattr(self, "file", None)
+        if file is not None and not file.closed and (known := _files.get(file)) is not None:
+            known.lose()
+        delete(self, *args)
+
+    return stand_in
 
 
 class _Open:

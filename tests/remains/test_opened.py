@@ -119,6 +119,10 @@ async def opens_session(port: int, _: Path) -> Any:
     return session
 
 
+async def opens_temporary(_: int, __: Path) -> Any:
+    return tempfile.NamedTemporaryFile()
+
+
 OPENS: list[tuple[Callable[[int, Path], Any], str]] = [
     (opens_socket, "socket"),
     (opens_connection, "socket"),
@@ -130,6 +134,7 @@ OPENS: list[tuple[Callable[[int, Path], Any], str]] = [
     (opens_zipped, "file 'a.log'"),
     (opens_database, "database 'a.log'"),
     (opens_session, "client session of aiohttp"),
+    (opens_temporary, "temporary file"),
 ]
 
 
