@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from typing import Any
 
 import pytest
@@ -128,3 +129,28 @@ async def test_a_cancel_that_was_swallowed_before_that_is_told_too() -> None:
     run = await labkit.play(holds_it_back, on="websockets", fault="cancel")
     assert run.verdict.swallowed == ()
     assert "was cancelled by Timeout._on_timeout (asyncio)" in run.verdict.sentence
+
+
+# --- As a program ends -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ["websockets", "asgi"])
+async def test_a_task_that_leaves_the_program_ends_no_lab(on: str) -> None:
+    """In production it ends the server, handlers of others and all; the lab says so, and the experiment goes on."""
+
+    async def leaves_in_a_task(websocket: Any) -> None:
+        async def leave() -> None:
+            sys.exit(3)
+
+        if on == "asgi":
+            await websocket.accept()
+        tasks.append(asyncio.create_task(leave()))
+        await (websocket.receive_text() if on == "asgi" else websocket.recv())
+        await (websocket.receive_text() if on == "asgi" else websocket.recv())
+
+    tasks: list[asyncio.Task[None]] = []
+    run = await labkit.play(leaves_in_a_task, on=on, fault="reset")
+    told = "SystemExit in a task of a handler, which ends the server's process outside the lab"
+    assert told in (run.verdict.complaints or ())
+    assert (run.verdict.noticed, run.verdict.ending) == ("yes", "raised"), str(run)
+    assert isinstance(tasks[0].exception(), SystemExit)
