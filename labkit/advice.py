@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from labkit.strikes import Strike, moments_of
-from labkit.support.wording import alike
 from labkit.verdict import Verdict
 
 __all__ = ["advise"]
@@ -96,5 +95,5 @@ def _after_a_cancel(strike: Strike, verdict: Verdict) -> Iterator[tuple[str, str
     if verdict.ending != "running" and verdict.cleanup == "missing":
         yield f"{at} left something open", "open it with `async with`, or close it in a `finally`"
     if verdict.ending != "running" and verdict.leaked:
-        what = f"{at} left behind: {', '.join(alike(verdict.leaked))}"
+        what = f"{at} left behind: {', '.join(verdict.leaked)}"
         yield what, "end it, and wait for its end, before the handler ends; a task group does both"
