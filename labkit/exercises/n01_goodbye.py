@@ -6,7 +6,7 @@ from aiohttp import web
 
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
-from labkit.exercises.rules import answers, notes
+from labkit.exercises.rules import answers, notes, stays
 from labkit.exercises.staging import FAILED, POLITE, VANISHED, empty, wordless
 
 
@@ -73,6 +73,20 @@ async def all_but_1006(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+async def gives_up_on_the_quiet(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(receive_timeout=0.5)
+    await ws.prepare(request)
+    try:
+        async for message in ws:
+            await ws.send_str(message.data)
+    except TimeoutError:
+        labkit.note("lost")
+    else:
+        labkit.note("bye" if ws.close_code in (0, 1000, 1001) else "lost")
+    return ws
+
+
+QUIET = (Trial(None, patience=1.0, trap=True),)
 BYE = POLITE + wordless(Trial("close"))
 LOST = VANISHED + FAILED + wordless(Trial("reset"))
 
@@ -81,7 +95,8 @@ EXERCISE = Exercise(
     notebook="01",
     title="tell who said goodbye from who was lost",
     goal="Echo each message. When the client has gone, note `bye` if it closed normally (1000, 1001, or a Close "
-    "without a code, as a browser's `ws.close()` sends it), else `lost`: it vanished, or closed with any other code.",
+    "without a code, as a browser's `ws.close()` sends it), else `lost`: it vanished, or closed with any other code. "
+    "It goes when all its messages are answered; and one that is only quiet, here for a second, has not gone.",
     starter=starter,
     solution=solution,
     hints=(
@@ -92,6 +107,7 @@ EXERCISE = Exercise(
     stacks=("aiohttp",),
     rules=(
         Rule("echo", "Each message comes back to the client.", POLITE + empty(*POLITE[:1]), answers),
+        Rule("keeps", "A client that is only quiet, here for 1 s, is kept.", QUIET, stays),
         Rule(
             "bye",
             'You note "bye", once, for a client that closes with 1000, with 1001, or without a code.',
@@ -111,5 +127,6 @@ EXERCISE = Exercise(
         anything_is_a_code: "lost",
         all_but_1006: "lost",
         inside_the_loop: "bye",
+        gives_up_on_the_quiet: "keeps",
     },
 )

@@ -13,7 +13,7 @@ from labkit.events import CleanupOpen, HandlerCancelled, HandlerLine, HandlerNot
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.punctual import excess, stood_still, turn_at
 from labkit.exercises.rules import broken, cleans_up, kept, notes, passes_in_cleanup
-from labkit.exercises.staging import TalksOn, wordless
+from labkit.exercises.staging import CancelledCleanup, TalksOn, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 from labkit.faults import SecondCancel
@@ -178,6 +178,28 @@ async def keeps_a_cancel_of_its_cleanup(request: web.Request) -> web.WebSocketRe
     return ws
 
 
+async def drops_a_cancel_of_its_cleanup(request: web.Request) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    database = await labkit.resource("database", closing=0.05).open()
+    try:
+        async with asyncio.timeout(1):
+            try:
+                async for message in ws:
+                    await ws.send_str(message.data)
+            except asyncio.CancelledError:
+                labkit.note("interrupted")
+                raise
+    except TimeoutError:
+        labkit.note("time is up")
+    finally:
+        closing = asyncio.create_task(database.close())
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+    return ws
+
+
 def limited(run: Run) -> Ruling:
     """The handler notes both texts, and the first one a second after its start."""
     summary, ruling = Summary(run), notes("interrupted", "time is up")(run)
@@ -255,7 +277,7 @@ GOODBYE = (Trial("close"),)
 QUIET = Trial(None, patience=2.5, trap=True)
 STAYS = (QUIET, Trial(TalksOn(every=0.3), patience=2.5), *wordless(QUIET))
 WORDLESS = wordless(Trial("reset"))
-CANCELLED = (Trial(SecondCancel(times=1)), Trial(SecondCancel(times=2)))
+CANCELLED = (Trial(SecondCancel(times=1)), Trial(SecondCancel(times=2)), Trial(CancelledCleanup()))
 
 CANCEL = ("aiohttp-cancel",)
 
@@ -264,9 +286,9 @@ EXERCISE = Exercise(
     notebook="03",
     title="see the cancel, and let it pass",
     goal='The handler gives each client one second, whether it talks or not, notes "interrupted" when it is cancelled, '
-    'and then "time is up" if the limit did it; it notes neither for a client that says goodbye. Mend it: every cancel '
-    "passes, in the cleanup too; the limit holds, within 100 ms; and the database is closed in full when the client "
-    "vanishes, when its time is up, and, on aiohttp's default, after a goodbye.",
+    'and then "time is up" if the limit did it; it notes neither for a client that says goodbye, unless a cancel comes '
+    "after that. Mend it: every cancel passes, in the cleanup too; the limit holds, within 100 ms; and the database is "
+    "closed in full when the client vanishes, when its time is up, and, on aiohttp's default, after a goodbye.",
     starter=starter,
     solution=solution,
     hints=(
@@ -305,7 +327,7 @@ EXERCISE = Exercise(
         ),
         Rule(
             "goodbye",
-            "A client that says goodbye is no interruption: you note nothing.",
+            "A client that says goodbye is no interruption: you note nothing, unless you are cancelled after that.",
             GOODBYE,
             in_time(no_interruption),
         ),
@@ -332,5 +354,6 @@ EXERCISE = Exercise(
         closes_when_it_is_interrupted: "release-too",
         notes_at_every_end: "goodbye",
         keeps_a_cancel_of_its_cleanup: "passes",
+        drops_a_cancel_of_its_cleanup: "passes",
     },
 )

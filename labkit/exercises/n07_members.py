@@ -6,8 +6,8 @@ import asyncio
 import functools
 import inspect
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
@@ -174,6 +174,20 @@ async def tells_its_own_client_twice(websocket: ServerConnection, members: set[S
         members.remove(websocket)
 
 
+async def counts_while_others_join(websocket: ServerConnection, members: set[ServerConnection]) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            for member in members:
+                with suppress(ConnectionClosed):
+                    await member.send(message)
+                await asyncio.sleep(0)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
 _MESSAGES = ("hello", "again")
 #: How many members are dead. With several, the order of a set does not hide a handler that gives up at the first.
 _DEAD = 3
@@ -186,11 +200,19 @@ class Members(set[ServerConnection]):
 
     Args:
         members: those that are there.
+        comers: those that join as soon as somebody iterates over the set and lets the loop run: in the middle of the
+            round, if it is not over by then.
     """
 
-    def __init__(self, members: Iterable[ServerConnection] = ()) -> None:
+    def __init__(self, members: Iterable[ServerConnection] = (), comers: Iterable[ServerConnection] = ()) -> None:
         super().__init__(members)
         self.joined: dict[ServerConnection, float] = {}
+        self._comers = list(comers)
+
+    def __iter__(self) -> Iterator[ServerConnection]:
+        while self._comers:
+            asyncio.get_running_loop().call_soon(self.add, self._comers.pop())
+        return super().__iter__()
 
     def add(self, member: ServerConnection, /) -> None:
         """Add a connection."""
@@ -246,12 +268,12 @@ async def given(handler: ExerciseHandler) -> AsyncIterator[ExerciseHandler]:
     """Give the handler a set with other connections: a live one, and some that have ended.
 
     All are real. A dead one is like a connection that another handler did not remove. When the handler's client has
-    its first answer, another live one joins.
+    its first answer, another live one joins; and one that is gone at once joins as soon as others can.
     """
-    dead = await _dead_connections()
+    comer, *dead = await _dead_connections()
     called: asyncio.Future[Timeline] = asyncio.get_running_loop().create_future()
     async with _another_client() as other, _another_client() as late:
-        members = Members([*dead, other.connection])
+        members = Members([*dead, other.connection], [comer])
 
         @functools.wraps(handler)
         async def call(websocket: ServerConnection) -> None:
@@ -335,13 +357,13 @@ async def _dead_connections() -> list[ServerConnection]:
 
     async def vanishes(websocket: ServerConnection) -> None:
         connections.append(websocket)
-        if len(connections) == _DEAD:
+        if len(connections) == _DEAD + 1:
             complete.set()
         await websocket.wait_closed()
 
     async with host(vanishes, "websockets") as server, AsyncExitStack() as clients:
         server.timeline.lent = True
-        for number in range(1, _DEAD + 1):
+        for number in range(1, _DEAD + 2):
             client = make_client(OWN, server.url, server.timeline, {}, number=number)
             clients.push_async_callback(client.stop)
             await client.connect()
@@ -405,8 +427,9 @@ EXERCISE = Exercise(
     notebook="07",
     title="a set of connections that everybody shares",
     goal="Your handler gets a second argument, a set with the connections of all clients. Add yours at once, send "
-    "each message to all who are there then, once, and remove yours, and no other client's, at every ending. Some of "
-    "those in the set have been dead for a while. No exception leaves your handler, and nothing is logged.",
+    "each message to all who are there then, once, and remove yours at every ending, but nobody's who is still there. "
+    "Some of those in the set have been dead for a while, and others join at any time. No exception leaves your "
+    "handler, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(
@@ -430,7 +453,8 @@ EXERCISE = Exercise(
         ),
         Rule(
             "strikes-off",
-            "Your connection is in `members` from the start, and out of it at every ending; other clients' stay.",
+            "Your connection is in `members` from the start, and out of it at every ending; those of others who are "
+            "there stay.",
             ENDS + WORDLESS,
             strikes_off,
         ),
@@ -448,6 +472,7 @@ EXERCISE = Exercise(
         tells_those_of_the_beginning: "reaches",
         changes_a_copy: "strikes-off",
         tells_its_own_client_twice: "reaches",
+        counts_while_others_join: "nothing-escapes",
     },
     given=given,
 )

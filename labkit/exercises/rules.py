@@ -23,6 +23,7 @@ from labkit.exercises.punctual import stood_still
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 from labkit.support.clock import scaled
+from labkit.timeline import Events
 
 __all__ = [
     "answers",
@@ -228,13 +229,8 @@ def passes_in_cleanup(run: Run) -> Ruling:
 
 def _passes(run: Run, *, since_closing: bool) -> Ruling:
     summary = Summary(run)
-    library = None if summary.start is None else summary.start.library.partition(" ")[0]
     end = summary.end
-    cancels = [
-        cancel
-        for cancel in summary.after_the_fault.all(HandlerCancelled)
-        if cancel.package in {None, library, "labkit"} and (end is None or cancel.at <= end.at)
-    ]
+    cancels = _from_outside(summary, summary.after_the_fault)
     closing = summary.after_the_fault.first(CleanupClosing)
     due = [c for c in cancels if not since_closing or closing is None or c.at > closing.at]
     if end is None:
@@ -246,6 +242,17 @@ def _passes(run: Run, *, since_closing: bool) -> Ruling:
         return broken(f"{summary.struck}; {cancelled}, and {summary.ended}, not cancelled")
     told = f"it was {cancels[0].text} at {summary.at(cancels[0])}" if cancels else "no cancel came from outside"
     return kept(f"{summary.struck}; {told}, and {summary.ended}")
+
+
+def _from_outside(summary: Summary, events: Events) -> list[HandlerCancelled]:
+    """The cancels among events that the handler does not owe to itself, up to its end."""
+    library = None if summary.start is None else summary.start.library.partition(" ")[0]
+    end = summary.end
+    return [
+        cancel
+        for cancel in events.all(HandlerCancelled)
+        if cancel.package in {None, library, "labkit"} and (end is None or cancel.at <= end.at)
+    ]
 
 
 def within(seconds: float) -> Callable[[Run], Ruling]:
@@ -323,12 +330,14 @@ def notes(*texts: str, never: Collection[str] = ()) -> Callable[[Run], Ruling]:
 
 
 def quiet(run: Run) -> Ruling:
-    """The handler raises no exception, and nothing is logged from WARNING up."""
+    """The handler raises no exception, and nothing is logged from WARNING up. A cancel from outside may pass."""
     summary, verdict = Summary(run), run.verdict
     if verdict.ending == "unknown":
         return Ruling("unknown", summary.ended)
     if verdict.ending == "raised":
         return broken(f"{summary.struck}; {summary.ended}: an exception came out of your handler")
+    if verdict.ending == "cancelled" and not _from_outside(summary, summary.events):
+        return broken(f"{summary.struck}; no cancel came from outside, and {summary.ended}: its own cancel came out")
     if verdict.complaints:
         return broken(f"{summary.struck}; {summary.ended}, and the log has: {verdict.complaints[0]}")
     if summary.end is None:

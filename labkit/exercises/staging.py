@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from labkit.events import (
+    CleanupClosing,
     ClientEnded,
     ClientError,
     ClientRecv,
@@ -23,7 +24,18 @@ from labkit.faults import Close, Fault
 from labkit.faults.fault import Scene, find_fault
 from labkit.support.clock import scaled
 
-__all__ = ["FAILED", "POLITE", "VANISHED", "AllAtOnce", "Burst", "InTheMiddle", "TalksOn", "empty", "wordless"]
+__all__ = [
+    "FAILED",
+    "POLITE",
+    "VANISHED",
+    "AllAtOnce",
+    "Burst",
+    "CancelledCleanup",
+    "InTheMiddle",
+    "TalksOn",
+    "empty",
+    "wordless",
+]
 
 #: The family of what is staged here.
 _FAMILY = "exercise"
@@ -173,6 +185,29 @@ class Burst(Fault, name="burst-then-reset", family=_FAMILY):
         await scene.timeline.until(is_last, scene.patience, start=start)
         scene.wire.reset()
         await scene.timeline.until(lambda event: isinstance(event, LoopUnblocked), start=start)
+
+
+@dataclass(frozen=True)
+class CancelledCleanup(Fault, name="cancelled-cleanup", family=_FAMILY):
+    """The client says goodbye, and the handler is cancelled in the middle of the cleanup that follows.
+
+    No ``labkit.resource`` is closed before that, so that a slow machine changes nothing.
+    """
+
+    happened = "the client said goodbye"
+    ends = "connection"
+    demands = "end"
+    needs = "server"
+
+    async def strike(self, scene: Scene) -> None:
+        """Close the connection; when the handler begins to close something, cancel it."""
+        start = len(scene.timeline)
+        with scene.timeline.hold_closings():
+            await Close().strike(scene)
+            await scene.timeline.until(
+                lambda event: isinstance(event, CleanupClosing | HandlerEnd), scene.patience, start=start
+            )
+            await scene.server.cancel()
 
 
 async def _all_answered(scene: Scene) -> None:

@@ -71,7 +71,12 @@ def survival(*, over: Iterable[str] = (), shutdown: dict[str, float] | None = No
     ends = facing("end", "end or raise")
     return (
         Rule("echo", "Each message comes back to the client.", ends[:1] + empty(*ends[:1]), answers),
-        Rule("ends", "Your handler ends within 2 s of whatever ends its connection.", ends, within(2.0)),
+        Rule(
+            "ends",
+            "Your handler ends within 2 s of whatever ends its connection, or lets a send wait.",
+            ends,
+            within(2.0),
+        ),
         Rule("release", "The database is closed, in full, before your handler ends.", ends, cleans_up),
         Rule("nothing-escapes", "No exception leaves your handler, and nothing is logged.", facing("end"), quiet),
         Rule(

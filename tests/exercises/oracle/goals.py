@@ -42,6 +42,10 @@ def _closes(payload: bytes) -> Act:
     return lambda stage: stage.peer.close(payload)
 
 
+async def _says_and_closes(stage: Stage) -> None:
+    await stage.peer.send(text("more"), frame(CLOSE, b"\x03\xe8"))
+
+
 async def _reset(stage: Stage) -> None:
     stage.peer.reset()
 
@@ -85,6 +89,13 @@ async def _burst(stage: Stage) -> None:
 
 def _cancels(times: int) -> Act:
     return lambda stage: stage.cancel(times)
+
+
+async def _closes_and_cancels(stage: Stage) -> None:
+    """A goodbye; and a cancel when the handler has begun to close something, or will close nothing."""
+    await stage.peer.close(b"\x03\xe8")
+    await stage.until(lambda: any(it.begun is not None for it in stage.seen.resources), 1)
+    await stage.cancel(1)
 
 
 async def _shutdown(stage: Stage) -> None:
@@ -220,9 +231,12 @@ def _goodbye() -> Iterator[Look]:
             "aiohttp", f"{what} without a word", act, (returns, notes("bye" if what in NORMAL else "lost")), say=()
         )
     yield Look("aiohttp", "an empty message", NORMAL["1000"], (echoes_the_empty,), say=("", "again"))
+    yield Look("aiohttp", "quiet", _stays, (echoes, stays), 1.0)
 
 
 def _recv() -> Iterator[Look]:
+    yield Look("websockets", "quiet", _stays, (echoes, stays), 1.0)
+    yield Look("websockets", "a message and 1000 at once", _says_and_closes, (echoes, returns, notes("left")))
     yield Look("websockets", "an empty message", NORMAL["1000"], (echoes_the_empty,), say=("", "again"))
     for what, act in (NORMAL | OTHER).items():
         yield Look("websockets", what, act, (echoes, returns, notes("left" if what in NORMAL else "lost")))
@@ -240,9 +254,9 @@ def _unclean_exit() -> Iterator[Look]:
 
 def _heartbeat() -> Iterator[Look]:
     for on in ("aiohttp", "aiohttp-cancel"):
-        yield Look(on, "silence", _silence, (echoes, ends_within(2.2), passes, quiet, closes(1)), 3.0)
+        judges = (ends_within(2.2), returns if on == "aiohttp" else _ends_well, quiet, closes(1))
+        yield Look(on, "silence", _silence, (echoes, *judges), 3.0)
         yield Look(on, "quiet", _stays, (echoes, stays), 5.2)
-        judges = (ends_within(2.2), passes, quiet, closes(1))
         yield Look(on, "silence without a word", _waits(_silence), judges, 3.0, ())
 
 
@@ -281,6 +295,7 @@ def _catch_cancelled() -> Iterator[Look]:
     yield Look("aiohttp", "reset", _reset, (echoes, closes(1), passes))
     for times in (1, 2):
         yield Look(hc, f"{times} cancels", _cancels(times), (echoes, _ends_as_cancelled))
+    yield Look("aiohttp", "1000, and a cancel in the cleanup", _closes_and_cancels, (echoes, _ends_as_cancelled))
 
 
 def _three(*cancels: int) -> Iterator[Look]:
