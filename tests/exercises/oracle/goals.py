@@ -487,12 +487,14 @@ def _ends_well(seen: Seen) -> Iterator[str]:
 
 
 def _survives(*stacks: str) -> Iterator[Look]:
-    ends = (ends_within(2.2), closes(1), leaves_nothing)
     for on in stacks:
-        for what, act in {**NORMAL, **VANISHES, "bad text": _bad_text, "shutdown": _shutdown}.items():
+        ends = (ends_within(2.2), closes(1), quiet)
+        others = {"a message and 1000 at once": _says_and_closes, "bad text": _bad_text, "shutdown": _shutdown}
+        for what, act in {**NORMAL, **VANISHES, **others}.items():
             yield Look(on, what, act, (echoes, _ends_well, *ends), 3.0)
         yield Look(on, "burst", _burst, (echoes, _ends_well, *ends), 3.0)
-        yield Look(on, "silence", _silence, (echoes, _ends_well, *ends), 3.0)
+        uncancelled = _ends_well if on == "aiohttp-cancel" else returns
+        yield Look(on, "silence", _silence, (echoes, uncancelled, *ends), 3.0)
         yield Look(on, "reset without a word", _waits(_reset), (_ends_well, *ends), 3.0, ())
         for times in (1, 2, 4):
             yield Look(on, f"{times} cancels", _cancels(times), (echoes, _ends_well, *ends))
