@@ -140,6 +140,23 @@ async def forgets_what_comes_meanwhile(websocket: ServerConnection) -> None:
                 await websocket.send("done")
 
 
+async def ends_the_latest_job(websocket: ServerConnection) -> None:
+    latest: asyncio.Task[None] | None = None
+
+    async def work(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(ConnectionClosed):
+            await websocket.send("done")
+
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed):
+            async for seconds in websocket:
+                latest = asyncio.create_task(work(float(seconds)))
+        if latest is not None:
+            latest.cancel()
+            await asyncio.wait([latest])
+
+
 def done(run: Run) -> Ruling:
     """Each job that had enough time is answered, and none before its time. Several jobs may run side by side."""
     summary = Summary(run)
@@ -195,8 +212,8 @@ EXERCISE = Exercise(
     title="a busy handler, and a server that shuts down",
     goal='Each message is a job of so many seconds, answered by "done" when it is done; several may be sent at once. '
     "When the connection ends in the middle of a job of 30 s, because the server shuts down, or the client closes or "
-    "vanishes, your handler ends within a second, with its worker closed and the job not left running. No exception "
-    "leaves your handler after a shutdown or a Close, and nothing is logged.",
+    "vanishes, your handler ends within a second, with its worker closed, and no job is left running that nobody has "
+    "ended. No exception leaves your handler after a shutdown or a Close, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(
@@ -220,7 +237,7 @@ EXERCISE = Exercise(
         ),
         Rule("ends", "Your handler ends within a second of the connection's end.", LONG + VANISHES, within(1.0)),
         Rule("release", "The worker is closed before your handler ends.", LONG + VANISHES, cleans_up),
-        Rule("no-rest", "The job is not left behind.", LONG + VANISHES, leaves_nothing),
+        Rule("no-rest", "No job is left behind.", LONG + VANISHES, leaves_nothing),
         Rule(
             "nothing-escapes",
             "After a shutdown or a Close, no exception leaves your handler, and nothing is logged.",
@@ -238,5 +255,6 @@ EXERCISE = Exercise(
         blocks_the_loop: "done",
         knows_the_shutdown_alone: "ends",
         forgets_what_comes_meanwhile: "done",
+        ends_the_latest_job: "no-rest",
     },
 )

@@ -336,7 +336,8 @@ def quiet(run: Run) -> Ruling:
         return Ruling("unknown", summary.ended)
     if verdict.ending == "raised":
         return broken(f"{summary.struck}; {summary.ended}: an exception came out of your handler")
-    if verdict.ending == "cancelled" and not _from_outside(summary, summary.events):
+    meant = summary.fault_class is not None and summary.fault_class.ends in {"handler", "server"}  # by a limit, say
+    if verdict.ending == "cancelled" and not meant and not _from_outside(summary, summary.events):
         return broken(f"{summary.struck}; no cancel came from outside, and {summary.ended}: its own cancel came out")
     if verdict.complaints:
         return broken(f"{summary.struck}; {summary.ended}, and the log has: {verdict.complaints[0]}")

@@ -40,6 +40,9 @@ __all__ = [
 #: The family of what is staged here.
 _FAMILY = "exercise"
 
+#: How long a handler that receives while it is busy may take to receive one more message, in seconds.
+_SECOND = 0.1
+
 #: The ways to say goodbye, and to vanish.
 POLITE = (Trial("close"), Trial("going-away"), Trial("no-code"))
 VANISHED = (Trial("reset"), Trial("fin"), Trial("truncated-frame"))
@@ -87,6 +90,8 @@ class TalksOn(Fault, name="talks-on", family=_FAMILY):
 class InTheMiddle(Fault, name="in-the-middle", family=_FAMILY):
     """A fault strikes when the handler has received one more message, and is still busy with it.
 
+    The client sends it twice. A handler that takes one after the other has not received the second by then.
+
     Args:
         fault: the name of the fault.
         message: the message.
@@ -101,11 +106,12 @@ class InTheMiddle(Fault, name="in-the-middle", family=_FAMILY):
     message: str = "30"
 
     async def due(self, scene: Scene) -> bool:
-        """Wait for the answers to all before it, send the message, and wait until the handler has it."""
+        """Wait for the answers to all before it, send the message, and wait until the handler has it; and again."""
         await _all_answered(scene)
-        start = len(scene.timeline)
-        scene.client.send(self.message)
-        await scene.timeline.until(lambda event: isinstance(event, HandlerRecv), scene.patience, start=start)
+        for limit in (scene.patience, scaled(_SECOND)):
+            start = len(scene.timeline)
+            scene.client.send(self.message)
+            await scene.timeline.until(lambda event: isinstance(event, HandlerRecv), limit, start=start)
         return True
 
     async def strike(self, scene: Scene) -> None:

@@ -440,8 +440,8 @@ def _members() -> Iterator[Look]:
 
 def _job(act: Act) -> Act:
     async def run(stage: Stage) -> None:
-        await stage.peer.send(text("30"))
-        await asyncio.sleep(seconds(0.1))  # it is a job of 30 s: it has begun, or never will
+        await stage.peer.send(text("30"), text("30"))
+        await asyncio.sleep(seconds(0.1))  # they are jobs of 30 s: they have begun, or never will
         stage.seen.struck = asyncio.get_running_loop().time()
         await act(stage)
 

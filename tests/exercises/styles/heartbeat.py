@@ -185,3 +185,29 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
         await ws.send_str(await ws.receive_str())
         await echo(ws)
     return ws
+
+
+@of.breaks("nothing-escapes")
+async def cancels_itself(request: web.Request) -> web.WebSocketResponse:
+    ws, me, heard = await opened(request, autoping=False), asyncio.current_task(), asyncio.Event()
+
+    async def watch() -> None:
+        while True:
+            heard.clear()
+            await ws.ping()
+            await asyncio.sleep(0.7)
+            if not heard.is_set() and me is not None:
+                me.cancel()
+                return
+
+    watching = asyncio.create_task(watch())
+    try:
+        async with labkit.resource("database"):
+            async for message in ws:
+                heard.set()
+                if message.type is WSMsgType.TEXT:
+                    await ws.send_str(message.data)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+    return ws

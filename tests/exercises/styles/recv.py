@@ -90,7 +90,7 @@ async def on_an_exit_stack(websocket: ServerConnection) -> None:
         await echo(websocket)
 
 
-@of.keeps
+@of.breaks("nothing-escapes")
 async def async_for_and_the_code(websocket: ServerConnection) -> None:
     try:
         async for message in websocket:
