@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import labkit
 from labkit.exercises import Exercise, Report
 from labkit.exercises.exercise import ExerciseHandler
 from labkit.support.autojump import ClockName
+from tests.exercises.alone import with_one_rule
 
 EXERCISES = list(labkit.EXERCISES.values())
 #: The notebooks check some exercises with the clock that jumps, so that nobody waits.
@@ -57,15 +57,11 @@ async def test_each_wrong_handler_is_caught_by_the_rule_that_names_it(
 ) -> None:
     """By its rule, whichever others it breaks; a few are checked side by side, so that the loop is not late."""
     few = asyncio.Semaphore(3)
-    for rule in exercise.rules:
-        # As if the rule were the only one: what a rule says does not depend on the others.
-        name = f"{exercise.name} {rule.name}"
-        monkeypatch.setitem(labkit.EXERCISES, name, replace(exercise, name=name, rules=(rule,)))
+    alone = with_one_rule(exercise.name, monkeypatch)
 
     async def check(handler: ExerciseHandler) -> Report:
         async with few:
-            name = exercise.name if whole else f"{exercise.name} {exercise.wrong[handler]}"
-            return await labkit.check(name, handler)
+            return await labkit.check(exercise.name if whole else alone[exercise.wrong[handler]], handler)
 
     blocking = [handler for handler in exercise.wrong if handler.__name__.startswith("blocks")]  # the others' loop too
     polite = [handler for handler in exercise.wrong if handler not in blocking]

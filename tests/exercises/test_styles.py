@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import labkit
 from labkit.exercises import Report
 from tests.exercises import styles
+from tests.exercises.alone import with_one_rule
 from tests.exercises.styles import Styles, styles_of
 
 #: Exercises that face every fault of the lab: one check takes seconds, and all styles a minute.
@@ -46,30 +47,39 @@ def name_of(handler: Any) -> str:
     return getattr(handler, "__name__", type(handler).__name__)
 
 
-async def check_all(name: str, handlers: Iterable[Any]) -> list[Report]:
-    """A few at the same time, so that the loop is not late for the limits of the handlers themselves."""
+async def check_all(name: str, handlers: Mapping[Any, str]) -> list[Report]:
+    """A few at the same time, so that the loop is not late for the limits of the handlers themselves.
+
+    Args:
+        name: the exercise's name.
+        handlers: the handlers, each with the name of the exercise that it is checked against.
+    """
     few = asyncio.Semaphore(1 if name in _LONG | _EXACT else 3)
 
-    async def check(handler: Any) -> Report:
+    async def check(handler: Any, against: str) -> Report:
         async with few:
-            return await labkit.check(name, handler)
+            return await labkit.check(against, handler)
 
-    return await asyncio.gather(*map(check, handlers))
+    return await asyncio.gather(*(check(*each) for each in handlers.items()))
 
 
 @pytest.mark.parametrize(("name", "found"), STYLES)
 async def test_each_right_handler_passes(name: str, found: Styles) -> None:
     """A class, a partial, a decorator, a task group, an exit stack, a loop of recv, anyio, callbacks."""
     assert len(found.right) >= 6
-    reports = await check_all(name, found.right)
+    reports = await check_all(name, dict.fromkeys(found.right, name))
     for handler, report in zip(found.right, reports, strict=True):
         assert report.passed, f"{name_of(handler)}: {report}"
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["its rule", "every rule"])
 @pytest.mark.parametrize(("name", "found"), STYLES)
-async def test_each_wrong_handler_is_caught(name: str, found: Styles) -> None:
+async def test_each_wrong_handler_is_caught(
+    name: str, found: Styles, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
     """By the rule that it breaks, whichever others it breaks."""
-    reports = await check_all(name, found.wrong)
+    alone = with_one_rule(name, monkeypatch)
+    reports = await check_all(name, {handler: name if whole else alone[rule] for handler, rule in found.wrong.items()})
     for (handler, rule), report in zip(found.wrong.items(), reports, strict=True):
         assert report.bug is None, f"{name_of(handler)}: {report}"
         assert rule in report.broken, f"{name_of(handler)}: {report}"
