@@ -7,10 +7,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from labkit.experiment.travel import is_own
+from labkit.introspection.helpers import names_of
 
 __all__ = ["keeps_state"]
 
@@ -60,20 +61,12 @@ def _used_by(function: FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
         except ValueError:  # it has no value yet
             continue
-    names = set(_names(function.__code__))
+    names = names_of(function.__code__)
     for name in names & function.__globals__.keys():
         value = function.__globals__[name]
         yield value
         if isinstance(value, ModuleType) and _is_users(value.__name__):
             yield from (vars(value)[each] for each in names & vars(value).keys())
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The names of globals and attributes in a code, and in the codes inside it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 def _is_users(module: str) -> bool:

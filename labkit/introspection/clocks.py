@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from labkit.introspection.helpers import named, unwrapped, with_nested
+from labkit.introspection.helpers import named, names_of, unwrapped, with_nested
 from labkit.introspection.origin import is_users
 
 __all__ = ["find_clock"]
@@ -110,8 +110,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _followed(function: FunctionType) -> Iterator[Any]:
     """What a function names: values, and those that it takes from a module, also from one that it imports itself."""
-    codes = list(with_nested(function.__code__))
-    names = {name for code in codes for name in code.co_names}
+    names = names_of(function.__code__)
     values = [*named(function), *(sys.modules.get(name) for name in names)]
     for value in values:
         if isinstance(value, ModuleType) and _is_left_out(value):

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-__all__ = ["belongs_to_no_loop", "find_functions", "find_helpers", "named", "unwrapped", "with_nested"]
+__all__ = [
+    "belongs_to_no_loop",
+    "find_functions",
+    "find_helpers",
+    "named",
+    "names_of",
+    "unwrapped",
+    "with_nested",
+]
 
 #: What has no state, or none that a loop of asyncio could hold.
 _STATELESS: Final = (FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, int, float, bool, type(None))
@@ -25,6 +33,12 @@ def with_nested(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from with_nested(constant)
+
+
+@functools.lru_cache(maxsize=1024)  # asked for again in each experiment
+def names_of(code: CodeType) -> frozenset[str]:
+    """The names of globals and attributes in a function's code, and in the codes of all functions inside it."""
+    return frozenset(name for each in with_nested(code) for name in each.co_names)
 
 
 def find_helpers(handler: Callable[..., Any], function: Callable[..., Any]) -> list[FunctionType]:
@@ -135,9 +149,8 @@ def _dependencies(function: FunctionType) -> Iterator[Any]:
 
 def named(function: FunctionType) -> Iterator[Any]:
     """The values that the code of a function names: globals, and what it closes over."""
-    for name in {name for code in with_nested(function.__code__) for name in code.co_names}:
-        if name in function.__globals__:
-            yield function.__globals__[name]
+    for name in names_of(function.__code__) & function.__globals__.keys():
+        yield function.__globals__[name]
     yield from _dependencies(function)
     for cell in function.__closure__ or ():
         try:

@@ -195,6 +195,15 @@ def stamp() -> float:
     return time.time()
 
 
+def count() -> float:
+    return 1.0
+
+
+async def may_read_it(websocket: Any) -> None:
+    async for message in websocket:
+        await websocket.send(f"{message} {count()}")
+
+
 async def has_a_helper(websocket: Any) -> None:
     async for message in websocket:
         await websocket.send(f"{message} {stamp()}")
@@ -218,6 +227,15 @@ async def test_what_keeps_the_real_clock(handler: Any, fault: str, why: str) -> 
     assert run.clock == "real"
     assert run.clock_words.startswith(why)
     assert f"clock       real, since {why.split(',', maxsplit=1)[0]}" in str(run).replace("\n            ", " ")
+
+
+async def test_a_name_that_is_given_to_a_clock_later_keeps_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a handler names is read off its code once; what has that name now is looked up each time."""
+    runs = [await labkit.play(may_read_it, on="websockets", clock="autojump")]
+    monkeypatch.setitem(globals(), "count", time.monotonic)
+    runs.append(await labkit.play(may_read_it, on="websockets", clock="autojump"))
+    assert [run.clock for run in runs] == ["autojump", "real"]
+    assert runs[1].clock_words.startswith("may_read_it() reads time.monotonic()")
 
 
 async def test_a_server_elsewhere_keeps_it_too() -> None:
