@@ -96,10 +96,44 @@ def executable(code: CodeType) -> set[int]:
     return lines
 
 
+class _Source:
+    """What does not change of a function, with the functions inside it.
+
+    Args:
+        code: its code.
+    """
+
+    def __init__(self, code: CodeType) -> None:
+        self.lines_of_all: list[str] | None = None
+        self.first = code.co_firstlineno
+        self.codes = list(with_nested(code))
+        self.lines = executable(code)
+        self.bits = {line: 1 << place for place, line in enumerate(self.lines)}
+        # What exec() compiles is "<string>"; so is the program of `python -c`, whose text Python 3.13 would give.
+        if code.co_filename != "<string>":
+            # A file that has changed since may hold anything by now.
+            with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
+                self.lines_of_all, self.first = inspect.getsourcelines(code)
+        self._texts: dict[int, str] = {}
+
+    def text(self, line: int) -> str:
+        """The text of a line, the same object for each connection."""
+        if (found := self._texts.get(line)) is None:
+            index, source = line - self.first, self.lines_of_all or ()
+            found = source[index].strip() if 0 <= index < len(source) else f"line {line}"
+            self._texts[line] = found
+        return found
+
+    @functools.cached_property
+    def text_of_all(self) -> str | None:
+        """All of it; None if that is not at hand."""
+        return None if self.lines_of_all is None else "".join(self.lines_of_all)
+
+
 @functools.lru_cache(maxsize=256)
-def _source_of(_: int, code: CodeType) -> tuple[list[str], int]:
-    """The source of a function, and its first line; with the code's id, since codes of other comments are equal."""
-    return inspect.getsourcelines(code)
+def _source_of(_: int, code: CodeType) -> _Source:
+    """Read a function's source once; by the code's id too, since codes of other comments are equal."""
+    return _Source(code)
 
 
 class _Function:
@@ -108,37 +142,19 @@ class _Function:
     Args:
         code: its code.
         name: its name, if it is not in the handler's file.
+
+    Attributes:
+        name: its name, if it is not in the handler's file.
+        source: what does not change of it.
     """
 
     def __init__(self, code: CodeType, name: str = "") -> None:
         self.name = name
-        self.source: list[str] | None = None
-        self.first = code.co_firstlineno
-        self.codes = list(with_nested(code))
-        self.lines = executable(code)
+        self.source = source = _source_of(id(code), code)
+        self.codes, self.lines, self.first = source.codes, source.lines, source.first
         # Which lines have run, by connection: a bit for each, since there may be thousands of connections.
-        self._bits = {line: 1 << place for place, line in enumerate(self.lines)}
-        self._all = (1 << len(self.lines)) - 1
         self._seen: dict[int | None, int] = {}
-        # What exec() compiles is "<string>"; so is the program of `python -c`, whose text Python 3.13 would give.
-        if code.co_filename != "<string>":
-            # A file that has changed since may hold anything by now.
-            with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
-                self.source, self.first = _source_of(id(code), code)
-        self._texts: dict[int, str] = {}
-
-    def text(self, line: int) -> str:
-        """The text of a line, the same object for each connection."""
-        if (found := self._texts.get(line)) is None:
-            index, source = line - self.first, self.source or ()
-            found = source[index].strip() if 0 <= index < len(source) else f"line {line}"
-            self._texts[line] = found
-        return found
-
-    @functools.cached_property
-    def text_of_all(self) -> str | None:
-        """Its source; None if that is not at hand."""
-        return None if self.source is None else "".join(self.source)
+        self._bits, self._all = source.bits, (1 << len(source.bits)) - 1
 
     def sees(self, line: int, number: int | None) -> bool:
         """Note that a line runs on a connection; return whether it can, and does so for the first time."""
@@ -208,7 +224,7 @@ class _Account:
             return
         self._learn(function, code, line, here.number)
         self._call(here, function)
-        here.record(HandlerLine(line, function.name, text=function.text(line)))
+        here.record(HandlerLine(line, function.name, text=function.source.text(line)))
 
     def _call(self, here: Scope, function: _Function) -> None:
         """Note that a function has run, whose lines can all run from now on."""
@@ -250,7 +266,7 @@ class _Account:
                 elif function.sees(line, number):
                     here = Scope(self.timeline, "handler", number)
                     self._call(here, function)
-                    here.record_at(at, HandlerLine(line, function.name, text=function.text(line)))
+                    here.record_at(at, HandlerLine(line, function.name, text=function.source.text(line)))
 
     def missed(self, why: str | None) -> str | None:
         """Say why lines may have run that were not seen to; None if there are none.
@@ -278,15 +294,16 @@ class _Account:
             self._told[called] = self._describe(called)
         lines, helpers, elsewhere = self._told[called]
         tool = None if problem else _tool.name
-        text = self.handler.text_of_all
+        text = self.handler.source.text_of_all
         here.record(HandlerLines(lines, tool, problem, text, self.handler.first, helpers, elsewhere))
 
     def _describe(self, called: tuple[_Function, ...]) -> tuple[Any, ...]:
         """The lines that can run of the handler and its helpers; the helpers' sources; and the same in other files."""
         own = [each for each in called if not each.name]
         lines = sorted(self.handler.lines.union(*(helper.lines for helper in own)))
-        helpers = [(helper.first, helper.text_of_all) for helper in own if helper.text_of_all is not None]
-        elsewhere = [(each.name, sorted(each.lines), each.first, each.text_of_all) for each in called if each.name]
+        helpers = [(helper.first, helper.source.text_of_all) for helper in own if helper.source.text_of_all is not None]
+        others = [each for each in called if each.name]
+        elsewhere = [(each.name, sorted(each.lines), each.first, each.source.text_of_all) for each in others]
         return lines, helpers, elsewhere
 
 
