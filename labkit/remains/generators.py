@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from labkit.support.clock import timeout
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
 
-__all__ = ["watch_generators"]
+__all__ = ["watch_generators", "watch_generators_here"]
 
 #: Seconds that the closing of one may take.
 _CLOSING: Final = 1.0
@@ -73,14 +73,15 @@ def _is_kept_by_a_traceback(thing: Any) -> bool:
 
 @contextmanager
 def watch_generators() -> Iterator[None]:
-    """Remember the generators that handlers of an experiment begin, while the block runs.
+    """Remember the generators that handlers of an experiment begin, in loops that begin to run while the block runs.
 
-    A loop is told of each by a hook of its thread: of the thread that runs already, and of those to come.
+    A loop is told of each by a hook of its thread; :func:`watch_generators_here` has that of a loop that runs already.
     """
-    with ExitStack() as undo:
-        undo.callback(replace(asyncio.BaseEventLoop, "_asyncgen_firstiter_hook", _beginning))
-        undo.enter_context(_in_this_thread())
+    undo = replace(asyncio.BaseEventLoop, "_asyncgen_firstiter_hook", _beginning)
+    try:
         yield
+    finally:
+        undo()
 
 
 def _beginning(begin: Callable[..., None]) -> Callable[..., None]:
@@ -105,7 +106,8 @@ class _Hook:
 
 
 @contextmanager
-def _in_this_thread() -> Iterator[None]:
+def watch_generators_here() -> Iterator[None]:
+    """Remember the generators that handlers of an experiment begin in this thread, while the block runs."""
     now: Any = sys.get_asyncgen_hooks().firstiter
     hook = now if isinstance(now, _Hook) else _Hook(now)
     if hook is not now:

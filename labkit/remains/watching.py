@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Final
 
 from labkit.remains.callbacks import watch_callbacks
 from labkit.remains.databases import watch_databases
 from labkit.remains.descriptors import watch_descriptors
 from labkit.remains.files import watch_files
-from labkit.remains.generators import watch_generators
+from labkit.remains.generators import watch_generators, watch_generators_here
 from labkit.remains.locks import watch_locks
 from labkit.remains.owners import watch_owners
 from labkit.remains.processes import watch_processes
@@ -18,11 +18,12 @@ from labkit.remains.sessions import watch_sessions
 from labkit.remains.signals import watch_signals
 from labkit.remains.sockets import watch_sockets
 from labkit.remains.started import watch_starts
+from labkit.support.replacing import InCommon
 from labkit.timeline import Timeline
 
 __all__ = ["watch_remains"]
 
-_WATCHES = (
+_stand_ins: Final = InCommon(
     watch_processes,
     watch_sockets,
     watch_files,
@@ -46,8 +47,5 @@ def watch_remains(timeline: Timeline, handler: Callable[..., Any], function: Cal
         handler: the handler.
         function: the function that its author wrote.
     """
-    with ExitStack() as watches:
-        watches.enter_context(watch_starts(timeline, handler, function))
-        for watch in _WATCHES:
-            watches.enter_context(watch())
+    with watch_starts(timeline, handler, function), _stand_ins(), watch_generators_here():
         yield

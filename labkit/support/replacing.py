@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["MISSING", "replace"]
+__all__ = ["MISSING", "InCommon", "replace"]
 
 #: Stands for the member that a class does not have, where its objects have an attribute of that name.
 MISSING: Final = object()
@@ -51,3 +53,43 @@ def _leave(owner: type | ModuleType, name: str) -> None:
             delattr(owner, name)
         else:
             setattr(owner, name, before)
+
+
+class InCommon:
+    """Blocks that all who are in them at the same time have in common: the first enters them, and the last leaves.
+
+    Who comes when other modules have been imported meanwhile enters them once more, since those may have something to
+    replace.
+
+    Args:
+        blocks: make the blocks, in the order in which they are entered.
+    """
+
+    def __init__(self, *blocks: Callable[[], AbstractContextManager[object]]) -> None:
+        self._blocks = blocks
+        # By the number of modules: how many are inside, and what leaves the blocks.
+        self._entered: dict[int, tuple[int, ExitStack]] = {}
+        self._lock = threading.Lock()  # a server may run in a thread of its own
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Be inside the blocks, while this block runs."""
+        with self._lock:
+            modules = len(sys.modules)
+            users, leave = self._entered.get(modules) or (0, self._enter())
+            self._entered[modules] = users + 1, leave
+        try:
+            yield
+        finally:
+            with self._lock:
+                users, leave = self._entered.pop(modules)
+                if users > 1:
+                    self._entered[modules] = users - 1, leave
+                else:
+                    leave.close()
+
+    def _enter(self) -> ExitStack:
+        with ExitStack() as undo:
+            for block in self._blocks:
+                undo.enter_context(block())
+            return undo.pop_all()

@@ -24,6 +24,7 @@ from labkit.introspection.helpers import find_helpers, with_nested
 from labkit.introspection.suspended import frames
 from labkit.remains.threads import carry_scope
 from labkit.support.forked import Shared
+from labkit.support.replacing import InCommon
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.lines_tool import OFTEN, Tool
 from labkit.watch.swallowed import note_line, on_flight
@@ -365,6 +366,7 @@ class _Listener:
 
 _listener: Final = _Listener()
 _tool = Tool(_listener)
+_carrying: Final = InCommon(functools.partial(carry_scope, _tool.in_thread))
 on_flight.append(_tool.look_again)
 
 
@@ -485,7 +487,7 @@ def watch(handler: Callable[..., Any], timeline: Timeline) -> Iterator[None]:
         return
     _accounts.setdefault(id(timeline), []).append(account)
     try:
-        with carry_scope(_tool.in_thread):
+        with _carrying():
             yield
     finally:
         account.gather()
