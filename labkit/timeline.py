@@ -290,7 +290,7 @@ class Timeline(Events):
         Yields:
             What is set, in the running loop; whoever waits clears it.
         """
-        loop = asyncio.get_running_loop()
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
         changed = asyncio.Event()
         wakes = False  # the loop is about to set it: a thousand events of one step need not ask for it again
 
@@ -299,7 +299,10 @@ class Timeline(Events):
             nonlocal wakes
             if not wakes and not loop.is_closed():
                 wakes = True
-                loop.call_soon_threadsafe(tell)
+                # A loop that is awake need not be woken, which takes a byte through a socket, and a turn to read it.
+                # (Only a signal's handler runs in the thread of one that sleeps; `wakeups` wakes that.)
+                awake = threading.get_ident() == thread
+                (loop.call_soon if awake else loop.call_soon_threadsafe)(tell)
 
         def tell() -> None:
             nonlocal wakes

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import threading
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,29 @@ async def test_an_event_from_a_thread_finds_a_loop_that_is_closed() -> None:
     assert len(timeline) == 1
     abandoned.pop().get_coro().close()  # type: ignore[union-attr]
     gc.collect()  # asyncio complains of the task now, and not during the experiment of a later test
+
+
+async def test_an_event_of_the_loops_own_thread_need_not_wake_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for it hears of it all the same; one of another thread wakes the loop, which may sleep."""
+    loop, woken = asyncio.get_running_loop(), list[str]()
+
+    def wake(*args: Any) -> Any:
+        woken.append(threading.current_thread().name)
+        return type(loop).call_soon_threadsafe(loop, *args)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", wake)
+    timeline = Timeline()
+    for kind in ("here", "there"):
+        waiting = asyncio.create_task(timeline.until(lambda event, kind=kind: event.kind == kind, scaled(10)))
+        await asyncio.sleep(0)
+        if kind == "here":
+            timeline.record("client", kind)
+        else:
+            thread = threading.Thread(target=timeline.record, args=("client", kind), name="other")
+            thread.start()
+            thread.join()
+        assert (await waiting) is not None
+    assert woken == ["other"]
 
 
 def test_a_reader_may_record_while_it_reads() -> None:
