@@ -15,6 +15,33 @@ __all__ = ["wakeups"]
 _INTERVAL: Final = 0.2
 
 
+class _Alarm:
+    """Wakes a loop at intervals, for as long as anybody needs it: a hundred experiments may share a loop.
+
+    Args:
+        loop: the loop.
+
+    Attributes:
+        users: how many need it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.users = 0
+        self._loop = loop
+        self._ring()
+
+    def _ring(self) -> None:
+        self._timer = self._loop.call_later(_INTERVAL, self._ring)
+
+    def stop(self) -> None:
+        """Wake it no more."""
+        self._timer.cancel()
+
+
+#: By loop.
+_alarms: Final[dict[asyncio.AbstractEventLoop, _Alarm]] = {}
+
+
 @contextmanager
 def wakeups() -> Iterator[None]:
     """Wake the running loop at intervals, while the block runs.
@@ -27,13 +54,13 @@ def wakeups() -> Iterator[None]:
     if clock_of(loop) is not REAL:  # it runs in a thread of the lab's, which gets no interrupts
         yield
         return
-    handles: list[asyncio.TimerHandle] = []
-
-    def wake() -> None:
-        handles[:] = [loop.call_later(_INTERVAL, wake)]
-
-    wake()
+    if (alarm := _alarms.get(loop)) is None:
+        alarm = _alarms[loop] = _Alarm(loop)
+    alarm.users += 1
     try:
         yield
     finally:
-        handles[0].cancel()
+        alarm.users -= 1
+        if not alarm.users:
+            del _alarms[loop]
+            alarm.stop()

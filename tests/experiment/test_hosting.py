@@ -211,7 +211,7 @@ async def test_the_loop_wakes_now_and_then() -> None:
 
     def beats() -> list[Any]:
         timers = loop._scheduled  # type: ignore[attr-defined]
-        return [timer for timer in timers if not timer.cancelled() and "wakeups" in repr(timer)]
+        return [timer for timer in timers if not timer.cancelled() and "_Alarm" in repr(timer)]
 
     with wakeups():
         assert len(beats()) == 1
