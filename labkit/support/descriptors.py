@@ -146,6 +146,10 @@ def _limit() -> int | None:
 
 
 def _used() -> int:
+    """How many descriptors are open in this process."""
+    # Linux since 6.2 has the number itself; to list hundreds of them takes a millisecond, in each experiment.
+    if sys.platform == "linux" and (number := os.stat("/proc/self/fd").st_size):  # noqa: PTH116 - as cheap as may be
+        return number
     try:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208 - only their number counts
     except OSError as error:
