@@ -23,6 +23,7 @@ from labkit.experiment.run import Run
 from labkit.experiment.shared import keeps_state
 from labkit.experiment.travel import Packed, dumps, learn_sources, pack, sources_of, unpack
 from labkit.faults import Fault
+from labkit.support.collecting import old_garbage_waits
 from labkit.support.descriptors import descriptors_for, room_for
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop, until_all_done, until_done
@@ -193,11 +194,12 @@ async def _play_here(
         await until_all_done(tasks)
         return not any(task.cancelled() for task in tasks)
 
-    async with one_template():
-        if await play_all(_in_order(jobs), play_first) and await play_all(held_up, play_again):
-            for number in alone:
-                if not await play_all([number], play_again):
-                    break
+    with old_garbage_waits():
+        async with one_template():
+            if await play_all(_in_order(jobs), play_first) and await play_all(held_up, play_again):
+                for number in alone:
+                    if not await play_all([number], play_again):
+                        break
     return found
 
 
