@@ -102,12 +102,12 @@ class Connections:
 
     def update(self) -> None:
         """Read the events that have been added."""
-        with self._reading:  # the server may run in a thread of its own
-            self._update()
+        if self._read != len(self._timeline):
+            with self._reading:  # the server may run in a thread of its own
+                self._update()
 
     def _update(self) -> None:
         events = self._timeline.recorded(self._read)
-        self._read += len(events)
         for event in events:
             if (way := self._find(event)) is not None:
                 match event:
@@ -121,6 +121,7 @@ class Connections:
                     case WireClosed():
                         way.whole.closed = event.at
                 way.whole.add(event)
+        self._read += len(events)  # only now: who looks from another thread waits until then
 
     def owns(self, number: int, event: Event) -> bool:
         """Tell whether an event may belong to the connection of a client.
@@ -134,6 +135,8 @@ class Connections:
             behind a proxy, also whether it belongs to a connection that nobody has claimed.
         """
         self.update()
+        if event.connection == number:
+            return True
         way = self._find(event)
         if way is None or way.number == number:
             return True
