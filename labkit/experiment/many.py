@@ -164,7 +164,7 @@ async def _play_here(
     blocks by itself. So is each that has met the clients of others, as in a chat that keeps all of them in one list.
     """
     limit, single = _limit(options, at_once), asyncio.Lock()
-    stateful = {id(job.target): keeps_state(job.target) for job in jobs}
+    stateful = {key: keeps_state(target) for key, target in {id(job.target): job.target for job in jobs}.items()}
     found: list[T | None] = [None] * len(jobs)
     held_up: dict[int, Played] = {}
     alone: dict[int, Played] = {}
