@@ -71,7 +71,7 @@ def callbacks_of(timeline: Timeline) -> Iterator[Callback]:
     loop: Any = asyncio.get_running_loop()
     for handle, what, end in _all(loop, timeline):
         here = scope_of_handle(handle)
-        if here is None or here.lane != "handler" or handle.cancelled():
+        if here is None or here.lane != "handler":
             continue
         if _code_of(handle) is not None or handle in _lines:
             yield Callback(here, handle, what, end)
@@ -100,7 +100,10 @@ def _of(handles: Iterable[Any], timeline: Timeline) -> list[asyncio.Handle]:
     return [
         handle
         for handle in handles
-        if handle is not None and (here := handle._context.get(scope)) is not None and here.timeline is timeline  # noqa: SLF001
+        if handle is not None
+        and not handle._cancelled  # noqa: SLF001 - as most timers are: limits that were not reached
+        and (here := handle._context.get(scope)) is not None  # noqa: SLF001
+        and here.timeline is timeline
     ]
 
 

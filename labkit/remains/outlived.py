@@ -7,6 +7,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from types import FrameType
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ _NOT_ITS: Final = (APPLICATION, "client")
 class Tasks:
     """The unfinished tasks of an experiment at one moment, by the connection whose handler has started them.
 
-    With them is what the loop will call, unless only one connection is looked at: all of the loop's is looked through.
+    With them is what the loop will call, when it is first asked for, unless only one connection is looked at: all of
+    the loop's is looked through.
 
     Args:
         timeline: the experiment's timeline.
@@ -41,14 +43,20 @@ class Tasks:
     """
 
     def __init__(self, timeline: Timeline, number: int | None = ALL) -> None:
+        self._timeline = timeline
+        self._number = number
         self._by_number: defaultdict[int | None, list[asyncio.Task[Any]]] = defaultdict(list)
         for task in tasks_of(timeline, number):
             here = where(task, timeline)
             if here.lane not in _NOT_ITS:
                 self._by_number[here.number].append(task)
-        self._callbacks: defaultdict[int | None, list[Callback]] = defaultdict(list)
-        for callback in callbacks_of(timeline) if number == ALL else ():
-            self._callbacks[callback.here.number].append(callback)
+
+    @cached_property
+    def _callbacks(self) -> defaultdict[int | None, list[Callback]]:
+        found: defaultdict[int | None, list[Callback]] = defaultdict(list)
+        for callback in callbacks_of(self._timeline) if self._number == ALL else ():
+            found[callback.here.number].append(callback)
+        return found
 
     def callbacks_of(self, number: int | None) -> Sequence[Callback]:
         """List what the loop will call for one connection.
@@ -138,20 +146,26 @@ class Outlived:
             self._follow(task)
             self._begun |= {task}
 
-    def collect(self, tasks: Tasks) -> None:
-        """Have Python collect what nobody refers to any more, if something is still there: that is not left."""
-        if self.alive(tasks):
-            token = scope.set(Scope(self._timeline, "handler", self._number))  # some of it may complain
-            gc.collect(1)
-            scope.reset(token)
+    def collect(self, tasks: Tasks) -> bool:
+        """Have Python collect what nobody refers to any more, if something is still there: that is not left.
+
+        Returns:
+            Whether something was.
+        """
+        if not self.alive(tasks):
+            return False
+        token = scope.set(Scope(self._timeline, "handler", self._number))  # some of it may complain
+        gc.collect(1)
+        scope.reset(token)
+        return True
 
     def waited_for(self, tasks: Tasks) -> bool:
         """Tell whether something is still alive; from now on, the timeline has an event when a task of it ends."""
         self._ended = True
         return self.alive(tasks)
 
-    def alive(self, tasks: Tasks) -> bool:
-        """Tell whether something is still alive; the timeline has an event when a task of it ends.
+    def follow(self, tasks: Tasks) -> None:
+        """Take the tasks that are alive: the timeline has an event when one of them ends.
 
         Args:
             tasks: the experiment's tasks that run now.
@@ -159,6 +173,14 @@ class Outlived:
         for task in tasks.of(self._number):
             self._follow(task)
         self._begun = frozenset()
+
+    def alive(self, tasks: Tasks) -> bool:
+        """Tell whether something is still alive; the timeline has an event when a task of it ends.
+
+        Args:
+            tasks: the experiment's tasks that run now.
+        """
+        self.follow(tasks)
         self._callbacks = tasks.callbacks_of(self._number)
         others = self._others()
         if self._ended:
@@ -200,6 +222,8 @@ class Outlived:
         self._gathered = self._begun = frozenset()
 
     def _tell_callbacks(self, tasks: Tasks) -> None:
+        if not self._callbacks:
+            return
         starts = starts_of(self._timeline)
         file = "" if starts is None else starts.file
         here = Scope(self._timeline, "handler", self._number)

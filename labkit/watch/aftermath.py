@@ -103,7 +103,7 @@ class Aftermath:
         """
         tasks = Tasks(self._timeline)
         for number in (*only, None):
-            self._left[number].alive(tasks)
+            self._left[number].follow(tasks)
 
     async def outlived(self, limit: float, only: Collection[int] | None = None) -> None:
         """Wait until nothing is left of what handlers have started that have ended.
@@ -116,15 +116,17 @@ class Aftermath:
         left = self._left_by(only, tasks)
         ends = asyncio.get_running_loop().time() + limit
         start = len(self._timeline.recorded())
-        for each in left:
-            each.collect(tasks)
-        while self._waits_for(left) and (rest := ends - asyncio.get_running_loop().time()) > 0:
+        collected = [each.collect(tasks) for each in left]
+        if any(collected):
+            tasks = Tasks(self._timeline)
+        while self._waits_for(left, tasks) and (rest := ends - asyncio.get_running_loop().time()) > 0:
             # Not all tell their end: somebody has to look whether a file is closed.
             if (clock := self._timeline.clock) is not REAL:
                 await asyncio.wait([clock.rest()], timeout=rest)
-                continue
-            await self._timeline.until(lambda event: isinstance(event, LoopEnded), min(rest, _LOOK), start=start)
-            start = len(self._timeline.recorded())
+            else:
+                await self._timeline.until(lambda event: isinstance(event, LoopEnded), min(rest, _LOOK), start=start)
+                start = len(self._timeline.recorded())
+            tasks = Tasks(self._timeline)
 
     async def tell(self, only: Collection[int] | None = None) -> None:
         """Record what is left of what handlers have started that have ended.
@@ -145,8 +147,7 @@ class Aftermath:
         """End what the handlers have left, besides their tasks: kill the processes, and close what is open."""
         await end_all(self._timeline)
 
-    def _waits_for(self, left: list[Outlived]) -> bool:
-        tasks = Tasks(self._timeline)
+    def _waits_for(self, left: list[Outlived], tasks: Tasks) -> bool:
         return bool([each for each in left if each.waited_for(tasks)])
 
     def _left_by(self, only: Collection[int] | None, tasks: Tasks) -> list[Outlived]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
-from labkit.introspection.steps import scope_of_handle
 from labkit.introspection.suspended import frames, shows
 from labkit.remains.tasks import scope_of
 from labkit.remains.tasks import tasks_of as tasks_started
+from labkit.timeline import scope
 from labkit.watch.call import Call
 from labkit.watch.stand_ins import Entered, WaitsFor
 
@@ -200,8 +200,8 @@ def timers_of(call: Call) -> dict[asyncio.TimerHandle, float]:
     return {
         handle: handle.when()
         for handle in getattr(asyncio.get_running_loop(), "_scheduled", ())
-        if not handle.cancelled()
-        and scope_of_handle(handle) == call.here
+        if not handle._cancelled  # noqa: SLF001
+        and handle._context.get(scope) == call.here  # noqa: SLF001 - as few steps as may be
         and _package_of(handle._callback) not in others  # noqa: SLF001 - asyncio has no public way to ask this
     }
 
