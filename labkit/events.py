@@ -169,6 +169,21 @@ KINDS: Final[dict[tuple[str, str], type[Event]]] = {}
 E = TypeVar("E", bound=Event)
 
 
+@cache
+def classes_of(*kinds: type[Event]) -> frozenset[type[Event]]:
+    """List the classes of kinds, for many events: whether each one's own is among them.
+
+    ``isinstance`` takes five times as long here: it asks the class of these classes each time, which is msgspec's own.
+
+    Args:
+        kinds: classes of this module.
+
+    Returns:
+        These, and all that are made of them.
+    """
+    return frozenset(kinds).union(*(classes_of(*kind.__subclasses__()) for kind in kinds))
+
+
 @cache  # when it is asked for: msgspec evaluates the annotations, and that takes longer than all else at the import
 def _details_of(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The details that the data of a kind always contains, and those that it leaves out when they say nothing."""

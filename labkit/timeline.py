@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 from msgspec.structs import force_setattr
 
 from labkit.errors import BadValue
-from labkit.events import Event, Lane, LoopStop, WireFault, make, vocabulary
+from labkit.events import Event, Lane, LoopStop, WireFault, classes_of, make, vocabulary
 from labkit.support.autojump import REAL, Clock, clock_of
 from labkit.support.clock import now
 from labkit.support.clock import timeout as at_most
@@ -81,7 +81,8 @@ class Events(Sequence[Event]):
         Returns:
             The events, in order.
         """
-        return [event for event in self._in_order() if isinstance(event, kinds)]
+        classes = classes_of(*kinds)
+        return [event for event in self._in_order() if type(event) in classes]
 
     @overload
     def first(self, kind: type[E], /) -> E | None: ...
@@ -89,7 +90,8 @@ class Events(Sequence[Event]):
     def first(self, *kinds: type[Event]) -> Event | None: ...
     def first(self, *kinds: type[Event]) -> Event | None:
         """Find the first event of these kinds, or None."""
-        return next((event for event in self._in_order() if isinstance(event, kinds)), None)
+        classes = classes_of(*kinds)
+        return next((event for event in self._in_order() if type(event) in classes), None)
 
     @overload
     def last(self, kind: type[E], /) -> E | None: ...
@@ -97,7 +99,8 @@ class Events(Sequence[Event]):
     def last(self, *kinds: type[Event]) -> Event | None: ...
     def last(self, *kinds: type[Event]) -> Event | None:
         """Find the last event of these kinds, or None."""
-        return next((event for event in reversed(self._in_order()) if isinstance(event, kinds)), None)
+        classes = classes_of(*kinds)
+        return next((event for event in reversed(self._in_order()) if type(event) in classes), None)
 
     def select(self, lane: Lane | None = None, *kinds: str) -> list[Event]:
         """Pick events by name.
@@ -120,8 +123,8 @@ class Events(Sequence[Event]):
         return self._cut(WireFault, before=False)
 
     def _cut(self, kind: type[Event], *, before: bool) -> Events:
-        events = self._in_order()
-        index = next((i for i, event in enumerate(events) if isinstance(event, kind)), len(events))
+        events, classes = self._in_order(), classes_of(kind)
+        index = next((i for i, event in enumerate(events) if type(event) in classes), len(events))
         return Events(events[:index] if before else events[index:])
 
 

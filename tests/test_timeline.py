@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import labkit
-from labkit.events import LANES, ClientSend, HandlerEnd, WireFault, make
+from labkit.events import LANES, ClientSend, HandlerEnd, LinkEvent, WireFault, make
 from labkit.support.clock import now, scaled
 from labkit.timeline import Timeline
 
@@ -260,3 +260,12 @@ async def test_code_that_runs_in_a_scope_is_recorded() -> None:
         ("cleanup", "lock"),
         ("handler", "in a task"),
     ]
+
+
+def test_a_kind_is_found_by_what_it_is_made_of() -> None:
+    """All that names a link of the wire is a ``LinkEvent``; of no kind at all there is nothing."""
+    link, end = make("wire", "link", data={"link": 0}), make("wire", "closed", data={"link": 0})
+    timeline = Timeline.of([make("client", "send", "'one'"), link, end])
+    assert timeline.all(LinkEvent) == [link, end]
+    assert (timeline.first(LinkEvent), timeline.last(LinkEvent)) == (link, end)
+    assert timeline.all() == []

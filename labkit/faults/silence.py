@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from labkit.events import ClientEnded, ClientExit, Event, HandlerEnd, HandlerRecv, LibraryPaused
+from labkit.events import ClientEnded, ClientExit, Event, HandlerEnd, HandlerRecv, LibraryPaused, classes_of
 from labkit.faults.fault import Direction, Fault, Scene, source_of
 from labkit.support.checks import check_choice
 
@@ -126,9 +126,13 @@ def _waits(event: Event) -> bool:
 
 def _ends_or_nth(kind: type[Event], number: int) -> Callable[[Event], bool]:
     """Make a test for the event that ends the conversation, or for the nth event of a kind."""
-    count = itertools.count(1)
-    return lambda event: _ends(event) or (isinstance(event, kind) and next(count) == number)
+    count, kinds = itertools.count(1), classes_of(kind)
+    return lambda event: _ends(event) or (type(event) in kinds and next(count) == number)
+
+
+#: What ends a conversation.
+_ENDS: Final = classes_of(HandlerEnd, ClientEnded, ClientExit)
 
 
 def _ends(event: Event) -> bool:
-    return isinstance(event, HandlerEnd | ClientEnded | ClientExit)
+    return type(event) in _ENDS
