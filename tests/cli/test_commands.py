@@ -298,7 +298,7 @@ def test_check_passes_or_fails_by_its_exit_code(folder: Path, monkeypatch: pytes
     (folder / "broken_server.py").write_text(source)
     result = labkit_says("check", "goodbye", "broken_server.py:my_handler")
     assert result.exit_code == 0, result.output
-    assert "3 of 3 rules kept" in result.output
+    assert "4 of 4 rules kept" in result.output
     assert "`labkit solution goodbye`; `labkit progress` shows what is left" in " ".join(result.output.split())
     (folder / "broken_server.py").write_text(source.replace("(0, 1000, 1001)", "(1000,)"))
     sys.modules.pop("broken_server")

@@ -27,7 +27,7 @@ _FINDINGS: Final[dict[Outcome, dict[str, Any]]] = {
     "clean": {},
     "unstarted": {"ending": "unknown", "noticed": "unknown", "cleanup": "unknown"},
     "unstruck": {"struck": False},
-    "unknown": {"noticed": "unknown"},
+    "unknown": {"cleanup": "unknown"},
     "noisy": {"complaints": ("WARNING mine: no",)},
     "cancelled": {"ending": "cancelled", "cleanup": "none"},
     "raised": {"ending": "raised"},

@@ -82,7 +82,7 @@ def test_a_handler_has_the_name_that_its_author_gave_it(handler: Callable[..., A
     ("handler", "sentence"),
     [
         (lambda _: None, "'<lambda>' is not a coroutine function"),
-        (generator, "'generator' is not a coroutine function; write it as: async def generator\\(websocket\\)"),
+        (generator, "'generator' has a `yield`, which makes it an async generator"),
         (old_style, "'old_style' is not a coroutine function; write it as: async def old_style\\(websocket\\)"),
         (keyword, r"'keyword' takes \(websocket.*, \*, database.*\), but is called with one argument"),
         (two, r"'two' takes \(database.*, websocket.*\), but is called with one argument, the websocket"),

@@ -71,6 +71,7 @@ async def test_a_call_is_recorded_from_its_start_to_its_end(
         "loss": False,
         "induced": False,
         "call": 1,
+        "waits": 0,
         **how,
     }
     assert host.calls == []
