@@ -26,7 +26,8 @@ from labkit.experiment.hosting import host
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.faults import Close
-from labkit.support.clock import now, scaled
+from labkit.support.autojump import clock_of
+from labkit.support.clock import scaled
 from labkit.support.loop import until_done
 from labkit.timeline import Timeline, scope
 
@@ -208,6 +209,7 @@ class Members(set[ServerConnection]):
         super().__init__(members)
         self.joined: dict[ServerConnection, float] = {}
         self._comers = list(comers)
+        self._clock = clock_of(asyncio.get_running_loop())
 
     def __iter__(self) -> Iterator[ServerConnection]:
         while self._comers:
@@ -222,13 +224,13 @@ class Members(set[ServerConnection]):
         """Add several connections."""
         before = set(self)
         super().update(*others)
-        self.joined.update(dict.fromkeys(self - before, now()))
+        self.joined.update(dict.fromkeys(self - before, self._clock.now()))
 
     def symmetric_difference_update(self, others: Iterable[ServerConnection], /) -> None:
         """Add those that are not there, and remove those that are."""
         before = set(self)
         super().symmetric_difference_update(others)
-        self.joined.update(dict.fromkeys(self - before, now()))
+        self.joined.update(dict.fromkeys(self - before, self._clock.now()))
 
     def __ior__(self, others: Any) -> Self:  # type: ignore[misc, override]
         self.update(others)
@@ -382,12 +384,16 @@ def reaches(run: Run) -> Ruling:
     sent = summary.events.all(ClientSend)
     texts = [event.text for event in sent]
     came_back = f"the client sent {', '.join(texts)} to all, and had them back"
-    for who, heard, since in (
-        ("another live member", account.heard, 0.0),
-        ("a member that joined after the first answer", account.heard_late, account.late_since),
+    answered = summary.events.first(ClientRecv)
+    later = [event.text for event in sent if answered is not None and event.at >= answered.at]
+    # It joins at about the time at which the next message is sent: what counts is when the handler had that.
+    reached = {event.text for event in summary.events.all(HandlerRecv) if event.at >= account.late_since}
+    for who, heard, due, least in (
+        ("another live member", account.heard, texts, set(texts)),
+        ("a member that joined after the first answer", account.heard_late, later, reached.intersection(later)),
     ):
-        due = [event.text for event in sent if event.at >= since]
-        if [text for text in heard if text in texts] != due:
+        told = [text for text in heard if text in texts]
+        if told != [text for text in due if text in told] or not least.issubset(told):
             return broken(f"{came_back}; {who} heard {', '.join(heard) or 'nothing'}, not {', '.join(due)}")
     own = [event.text for event in summary.events.all(ClientRecv)]
     if twice := [text for text in texts if own.count(text) > 1]:

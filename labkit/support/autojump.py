@@ -158,6 +158,14 @@ class AutojumpLoop(asyncio.SelectorEventLoop):
     def _back_from_thread(self, _: object) -> None:
         self._in_threads -= 1
 
+    async def shutdown_default_executor(self, *limit: Any, **options: Any) -> None:
+        """Wait for the threads that have run functions; meanwhile the time does not jump, nor past Python's limit."""
+        self._in_threads += 1
+        try:
+            await super().shutdown_default_executor(*limit, **options)
+        finally:
+            self._in_threads -= 1
+
     async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
         """Start a child process; until the loop knows that it has ended, the time does not jump."""
         return self._with_child(await super().subprocess_exec(*args, **options))

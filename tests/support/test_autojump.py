@@ -123,6 +123,23 @@ def test_a_thread_holds_the_time() -> None:
     assert loop.clock.held["a thread"] > 0
 
 
+def test_the_threads_of_its_executor_end_in_their_own_time() -> None:
+    """Python waits five minutes for them at most, since 3.12; those are no time that jumps."""
+    loop = AutojumpLoop()
+
+    async def main() -> float:
+        began = loop.time()
+        loop.run_in_executor(None, time.sleep, 0.05).cancel()  # its thread goes on
+        async with asyncio.timeout(300):
+            await loop.shutdown_default_executor()
+        return loop.time() - began
+
+    try:
+        assert loop.run_until_complete(main()) < 200
+    finally:
+        loop.close()
+
+
 def test_a_connection_to_somebody_else_holds_the_time() -> None:
     """A server of another thread, or another program, answers when it can."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
