@@ -18,15 +18,16 @@ from contextvars import Context
 from types import CodeType
 from typing import Any, Final
 
-from labkit.events import HandlerBlocked, LoopException, LoopHeldUp, LoopStop
+from labkit.events import HandlerBlocked, LoopHeldUp, LoopStop
 from labkit.introspection.breaking import Breaker
 from labkit.introspection.place import Called, bounds, describe_place, find_place, may_be_broken, stack_of
 from labkit.introspection.steps import TICK, Seen, Step, ThreadClock, callback_of, scope_of
 from labkit.support.clock import now, scaled
 from labkit.support.interrupts import on_interrupt
 from labkit.support.replacing import replace
-from labkit.support.wording import describe_exception, describe_seconds
+from labkit.support.wording import describe_seconds
 from labkit.timeline import Scope, Timeline, scope
+from labkit.watch.loop_errors import record_exit
 
 __all__ = [
     "Blocks",
@@ -322,7 +323,9 @@ def _in_step(run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle]
             else:
                 runner(run, self)
         except SystemExit as exception:
-            _leave(step, exception)
+            if (here := scope_of(step)) is None or here.lane != "handler":
+                raise
+            record_exit(here, exception, "a task of a handler")
         finally:
             loop.step = outer
             if loop.seen is not None or loop.breaker.thrown or loop.at_end:
@@ -330,17 +333,6 @@ def _in_step(run: Callable[[asyncio.Handle], None]) -> Callable[[asyncio.Handle]
 
     bounds.add(stand_in.__code__)
     return stand_in
-
-
-def _leave(step: Step, exception: SystemExit) -> None:
-    """Deal with what a handler's task or callback has raised to end the process, as with what the handler raises.
-
-    asyncio lets it pass to whoever runs the loop: in production that ends the server, and here it would end the lab.
-    """
-    if (here := scope_of(step)) is None or here.lane != "handler":
-        raise exception
-    message = "SystemExit in a task of a handler, which ends the server's process outside the lab"
-    here.record(LoopException(describe_exception(exception), message, text=message))
 
 
 def take_part(timeline: Timeline) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from labkit.events import HandlerEnd, HandlerStart, LoopException, LoopLeaked
+from labkit.events import HandlerEnd, HandlerStart, LoopLeaked
 from labkit.introspection.alone import begin_handler, begin_outline, end_handler
 from labkit.introspection.breaking import was_stopped
 from labkit.support.clock import scaled, timeout
@@ -23,6 +23,7 @@ from labkit.watch.disconnects import LossType
 from labkit.watch.handler import Handler, name_of
 from labkit.watch.library import Tap, TappedTransport
 from labkit.watch.lines import original, waits_at
+from labkit.watch.loop_errors import record_exit
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment
 from labkit.watch.outline import Outline, Outlines
@@ -253,15 +254,13 @@ class Host:
     def _leave(self, exception: BaseException, here: Scope, task: asyncio.Task[Any] | None) -> None:
         """Deal with what a handler has raised to end the process; a cancel will take its place.
 
-        asyncio lets it pass from a task through the loop to the caller of ``run_forever``. In production that ends the
-        process; here it would end the lab in the middle of the experiment. A cancel has the same effect on the library:
-        it closes the connection, as after every BaseException that is not an Exception.
+        A cancel has the same effect on the library: it closes the connection, as after every BaseException that is not
+        an Exception.
         """
         if isinstance(exception, KeyboardInterrupt) and not self._interrupt(task):
             raise exception
         if isinstance(exception, SystemExit):
-            message = "SystemExit in a handler, which ends the server's process outside the lab"
-            here.record(LoopException(describe_exception(exception), message, text=message))
+            record_exit(here, exception, "a handler")
 
     def _interrupt(self, task: asyncio.Task[Any] | None) -> bool:
         """Cancel the task that hosts, as the interrupt of a cell does; return whether that was possible."""

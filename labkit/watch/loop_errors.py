@@ -19,7 +19,7 @@ from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, scope
 from labkit.watch.logged import told_already
 
-__all__ = ["hear_loop"]
+__all__ = ["hear_loop", "record_exit"]
 
 #: The class whose methods the loops of asyncio have; another loop has those of its own class.
 _ASYNCIOS: Final = asyncio.BaseEventLoop
@@ -119,3 +119,18 @@ def _tell(context: dict[str, Any]) -> Scope | None:
     text = message if description is None else f"{message}: {description}"
     here.record(LoopException(description, message, text=text))
     return here
+
+
+def record_exit(here: Scope, exception: SystemExit, raised_in: str) -> None:
+    """Record that code of a handler has asked the process to end.
+
+    asyncio lets that pass from a task or a callback to the caller of ``run_forever``. In production it ends the server;
+    in the lab it would end the lab in the middle of an experiment, so whoever calls this lets it go no further.
+
+    Args:
+        here: the scope of the handler's connection.
+        exception: what the code has raised.
+        raised_in: where, in words, such as ``"a handler"``.
+    """
+    message = f"SystemExit in {raised_in}, which ends the server's process outside the lab"
+    here.record(LoopException(describe_exception(exception), message, text=message))
