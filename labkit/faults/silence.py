@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from labkit.events import ClientEnded, ClientExit, Event, HandlerEnd, HandlerRecv, LibraryPaused, classes_of
+from labkit.events import (
+    ClientEnded,
+    ClientExit,
+    Event,
+    HandlerEnd,
+    HandlerRecv,
+    HandlerSend,
+    LibraryPaused,
+    classes_of,
+)
 from labkit.faults.fault import Direction, Fault, Scene, source_of
 from labkit.support.checks import check_choice
 
@@ -17,6 +26,10 @@ __all__ = ["Blackhole", "FrozenProcess", "StalledReader"]
 
 #: How often the client of ``stalled-reader`` doubles the number of messages that it sends: 1,023 in all.
 _DOUBLINGS: Final = 10
+
+#: So many are enough, 63 messages in all, if none of the answers is longer than this number of bytes: a thousand such
+#: answers are a tenth of what fills the buffers.
+_ENOUGH, _SHORT = 6, 10
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,8 @@ class StalledReader(Fault, name="stalled-reader", family="silence"):
     async def strike(self, scene: Scene) -> None:
         """Stop reading from the server, let the client go on with its messages, and wait until ``send()`` waits.
 
-        After some hundred messages the client stops: then the answers are too short to fill the buffers.
+        The client stops after some hundred messages, or after a thousand, if the answers are too short to fill the
+        buffers.
         """
         scene.wire.stall("server")
         scene.server.narrow()
@@ -107,16 +121,24 @@ async def _go_on(scene: Scene) -> None:
     """Send the messages again and again, each time twice as many.
 
     Many small batches would not do: while the wire reads nothing, the system drops the server's acknowledgements too,
-    and TCP then sends only a few segments more.
+    and TCP then sends only a few segments more. Nor does it go on for long if a thousand answers would not do.
     """
     messages = itertools.cycle(scene.messages)
-    for power in range(_DOUBLINGS):
-        start, batch = len(scene.timeline), 2**power
+    for doubled in range(_DOUBLINGS):
+        start, batch = len(scene.timeline), 2**doubled
         for message in itertools.islice(messages, batch):
             scene.client.send(message)
         event = await scene.timeline.until(_ends_or_nth(HandlerRecv, batch), start=start)
         if event is None or _ends(event):
             return
+        if doubled + 1 == _ENOUGH and _are_short(scene):
+            return
+
+
+def _are_short(scene: Scene) -> bool:
+    """Whether neither a message nor an answer is long; the answers to the last messages may still be to come."""
+    talk = (event for event in scene.timeline if isinstance(event, HandlerRecv | HandlerSend))
+    return all(each.length is not None and each.length <= _SHORT for each in talk)
 
 
 def _waits(event: Event) -> bool:
