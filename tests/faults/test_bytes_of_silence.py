@@ -115,6 +115,15 @@ async def test_a_stalled_reader_whose_connection_ends_sends_nothing_more() -> No
     assert 1 <= len(sent_after_the_fault(run)) <= 3
 
 
+@pytest.mark.parametrize(("message", "sent"), [("hello", 63), ("x" * 11, 1023)])
+async def test_a_stalled_reader_goes_on_only_where_answers_may_fill_the_buffers(message: str, sent: int) -> None:
+    """A thousand answers of a few bytes do not; so the client stops soon."""
+    run = await labkit.play(
+        handlers.websockets_echo, "websockets", "stalled-reader", messages=(message,), clock="autojump"
+    )
+    assert len(sent_after_the_fault(run)) == sent
+
+
 async def test_a_stalled_reader_closes_its_window() -> None:
     """What the server sends piles up until its writes stop; the client sends nothing of its own accord."""
     async with strike(labkit.StalledReader()) as (peer, _, scene):
