@@ -10,7 +10,7 @@ from labkit.errors import LabError, UnknownName
 from labkit.experiment.run import Run
 from labkit.faults import Fault
 from labkit.faults.fault import registry
-from labkit.outcome import Cell, lines_of
+from labkit.outcome import Cell, badness, lines_of
 from labkit.watch.handler import Handler, name_of
 
 if TYPE_CHECKING:
@@ -40,13 +40,21 @@ class Matrix:
         """Make a matrix from runs that were played one by one.
 
         Args:
-            runs: the runs of each handler, by the handler's name in the matrix.
+            runs: the runs of each handler, by the handler's name in the matrix. Of several on one stack against one
+                fault, as a check plays them, the worst has the cell.
 
         Returns:
             The matrix; ``+`` adds it to another one.
         """
-        cells = [(Cell(name, run.on, _family(run), run.fault, run.verdict), run) for name in runs for run in runs[name]]
-        return cls(tuple(cell for cell, _ in cells), tuple(run for _, run in cells), (None,) * len(cells))
+        found: dict[tuple[str, str, str], tuple[Cell, Run]] = {}
+        for name in runs:
+            for run in runs[name]:
+                cell = Cell(name, run.on, _family(run), run.fault, run.verdict)
+                before, _ = found.setdefault((name, run.on, run.fault), (cell, run))
+                if badness(cell.outcome) > badness(before.outcome):
+                    found[name, run.on, run.fault] = (cell, run)
+        worst = found.values()
+        return cls(tuple(cell for cell, _ in worst), tuple(run for _, run in worst), (None,) * len(worst))
 
     def __add__(self, other: Matrix) -> Matrix:
         """Return a matrix with the cells of this one, and then the cells of the other."""

@@ -87,7 +87,7 @@ def table(
     """
     made = element("table", style=style)
     if caption:
-        made.append(element("caption", caption, style="caption-side:top;text-align:left"))
+        made.append(element("caption", caption, style="caption-side:top;text-align:left;text-wrap:balance"))
     made.extend(element("colgroup", span=span) for span in groups)
     made.append(element("thead", *header_rows))
     made.extend(element("tbody", *rows) for rows in bodies)

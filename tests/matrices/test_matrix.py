@@ -111,6 +111,16 @@ async def test_runs_that_were_played_one_by_one_make_a_table_too() -> None:
     assert [run.outcome for run in both.runs if run] == ["clean", "raised", "clean", "clean"]
 
 
+async def test_of_several_runs_of_one_cell_the_worst_counts() -> None:
+    """A check plays a fault more than once; the chart has one cell for it, and counts one."""
+    runs = [await labkit.play(handler, on="websockets", fault="reset") for handler in (quiet, echo, quiet)]
+    table = labkit.Matrix.of({"mine": runs})
+    assert [cell.outcome for cell in table.cells] == ["raised"]
+    assert table["mine", "websockets", "reset"] is runs[1]
+    assert str(table).startswith("1 cell: 1 raised")
+    assert labkit.Matrix.of({}).cells == ()
+
+
 async def test_rows_are_flat() -> None:
     """Text, numbers and None, as data frames take them, and the same names in every row."""
     table = await labkit.matrix([echo], on="websockets", faults=["reset", "close"])

@@ -43,7 +43,8 @@ def test_a_table_says_what_it_shows_and_what_belongs_together() -> None:
     rows = [[html.row(html.element("td", "1"))], [html.row(html.element("td", "2"), style="color:inherit")]]
     head = html.row(html.element("th", "n"))
     assert html.fragment(html.table([head], rows, caption="<all>", groups=[1, 2], style="border:0")) == (
-        '<table style="border:0"><caption style="caption-side:top;text-align:left">&lt;all&gt;</caption>'
+        '<table style="border:0">'
+        '<caption style="caption-side:top;text-align:left;text-wrap:balance">&lt;all&gt;</caption>'
         '<colgroup span="1"></colgroup><colgroup span="2"></colgroup><thead><tr><th>n</th></tr></thead>'
         '<tbody><tr><td>1</td></tr></tbody><tbody><tr style="color:inherit"><td>2</td></tr></tbody></table>'
     )

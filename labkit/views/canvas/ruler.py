@@ -15,8 +15,8 @@ __all__ = ["FAMILY", "Ruler", "drawable"]
 FAMILY: Final = "DejaVu Sans"
 #: The resolution at which characters are measured, in pixels per inch; high enough that rounding does not matter.
 _DPI: Final = 720
-#: What stays on one line: a word, or a number with its unit.
-_WORDS: Final = re.compile(r"\S*\d (?:ms|s)(?!\w)\S*|\S+")
+#: What stays on one line: a word, or a number with what it counts.
+_WORDS: Final = re.compile(r"\S*\d (?:ms|s|complaints?)(?!\w)\S*|\S+")
 
 
 @functools.lru_cache(maxsize=8192)

@@ -12,7 +12,7 @@ from typing import Final
 from labkit.events import Shape
 from labkit.views.canvas.artists import Artists, Position, box
 from labkit.views.canvas.palette import Theme, mix
-from labkit.views.sequence.geometry import LINE, PITCH, Label, Sheet
+from labkit.views.sequence.geometry import LINE, PITCH, Label, Sheet, remark_at
 from labkit.views.sequence.plan import Plan, Point
 from labkit.views.words import milliseconds
 
@@ -201,11 +201,10 @@ class Drawing:
         # The box behind a label hides the lines that the label crosses, but no marks.
         self._artists.areas("boxes", boxes, fills, 4)
         for remark in self.plan.remarks:
-            x = self.sheet.columns.x(remark.lane, remark.slot)
             if remark.row >= self.plan.rows:
                 self._artists.write(
                     "remark",
-                    (x, self.sheet.bottom + 0.12),
+                    (self.sheet.columns.x(remark.lane, remark.slot), self.sheet.bottom + 0.12),
                     remark.text,
                     self.theme.ink,
                     7.5,
@@ -213,14 +212,14 @@ class Drawing:
                     style="italic",
                 )
             else:
-                sign, side = (-1, "right") if remark.lane == "client" else (1, "left")
+                x, side = remark_at(remark, self.plan, self.sheet.columns)
                 self._artists.write(
                     "remark",
-                    (x + sign * 0.12, self.sheet.y(remark.row)),
+                    (x, self.sheet.y(remark.row)),
                     remark.text,
                     self.theme.ink,
                     7.5,
-                    ha=side,
+                    ha="right" if side == "left" else "left",
                     style="italic",
                 )
 

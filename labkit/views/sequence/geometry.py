@@ -9,7 +9,7 @@ from typing import Final
 
 from labkit.events import Lane
 from labkit.views.canvas.ruler import Ruler, drawable
-from labkit.views.sequence.plan import Bar, Mark, Plan
+from labkit.views.sequence.plan import Bar, Mark, Plan, Remark
 
 __all__ = [
     "LINE",
@@ -19,6 +19,7 @@ __all__ = [
     "Sheet",
     "columns_of",
     "label_of",
+    "remark_at",
     "sheet_of",
 ]
 
@@ -215,10 +216,28 @@ def sheet_of(plan: Plan, columns: Columns, labels: Sequence[Label], title: int) 
     return Sheet(columns, tuple(edges), title_height, edges[-1] + (0.3 if below else 0.12))
 
 
-def _beside(mark: Mark, bars: Sequence[Bar], columns: Columns) -> tuple[float, float]:
-    """The first and the last position of the bars in the mark's row and lane: its label is beside all of them."""
-    slots = [bar.slot for bar in bars if bar.lane == mark.lane and bar.top <= mark.row <= bar.bottom]
-    return columns.x(mark.lane, min([mark.slot, *slots])), columns.x(mark.lane, max([mark.slot, *slots]))
+def remark_at(remark: Remark, plan: Plan, columns: Columns) -> tuple[float, str]:
+    """Place a remark beside its lifetimes.
+
+    Args:
+        remark: the remark.
+        plan: the plan.
+        columns: the horizontal positions.
+
+    Returns:
+        The position of its edge at the lifetimes, and the side of them on which it is: ``"left"`` for the client's,
+        and for others beside several bars where a label of the loop comes from the right.
+    """
+    crowded = plan.several and any(mark.row == remark.row and mark.lane == "loop" for mark in plan.marks)
+    if remark.lane == "client" or crowded:
+        return _beside(remark, plan.bars, columns)[0] - _OFF, "left"
+    return columns.x(remark.lane, remark.slot) + _OFF, "right"
+
+
+def _beside(text: Mark | Remark, bars: Sequence[Bar], columns: Columns) -> tuple[float, float]:
+    """The first and the last position of the bars in its row and lane: a label is beside all of them."""
+    slots = [bar.slot for bar in bars if bar.lane == text.lane and bar.top <= text.row <= bar.bottom]
+    return columns.x(text.lane, min([text.slot, *slots])), columns.x(text.lane, max([text.slot, *slots]))
 
 
 def _occupied(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Iterator[tuple[float, float]]:
@@ -231,5 +250,5 @@ def _occupied(mark: Mark, plan: Plan, columns: Columns, ruler: Ruler) -> Iterato
             yield x - 0.09, x + 0.09
     for remark in plan.remarks:
         if remark.row == mark.row:
-            x, width = columns.x(remark.lane, remark.slot), ruler.width(remark.text) + 0.2
-            yield (x - width, x) if remark.lane == "client" else (x, x + width)
+            (x, side), width = remark_at(remark, plan, columns), ruler.width(remark.text) + 0.08
+            yield (x - width, x + _OFF) if side == "left" else (x - _OFF, x + width)

@@ -31,8 +31,9 @@ def test_a_text_of_too_many_lines_is_shortened() -> None:
     assert max(map(RULER.width, lines)) <= 1.0
 
 
-def test_a_number_and_its_unit_stay_together() -> None:
+def test_a_number_and_what_it_counts_stay_together() -> None:
     """A line does not begin with a lonely "s"; an "s" that is no unit is a word."""
     assert RULER.wrap("after 46.6 s; 9 steps", 0.01, 9)[1:2] == [RULER.fit("46.6 s;", 0.01)]
+    assert RULER.wrap("close code 1006; 1 complaint; 2 complaints.", 0.01, 9)[-1] == RULER.fit("2 complaints.", 0.01)
     text = "noticed after 46.6 s and returned"
     assert RULER.wrap(text, RULER.width("noticed after 46.6"), 9)[:2] == ["noticed after", "46.6 s and"]

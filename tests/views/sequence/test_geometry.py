@@ -8,7 +8,7 @@ import pytest
 
 from labkit.events import LANES, Lane
 from labkit.views.canvas.ruler import Ruler
-from labkit.views.sequence.geometry import Label, columns_of, label_of
+from labkit.views.sequence.geometry import Label, columns_of, label_of, remark_at
 from labkit.views.sequence.plan import Bar, Mark, Plan, Remark
 
 RULER = Ruler(8.0)
@@ -79,6 +79,22 @@ def test_a_label_leaves_room_for_a_remark() -> None:
     assert labelled(handler, "wire", LONG).width < labelled(plan, "wire", LONG).width
     label = labelled(client, "wire", "a label of words", flow="left")
     assert (label.side, label) == ("left", labelled(plan, "wire", "a label of words", flow="left"))
+
+
+def test_beside_several_bars_a_remark_gives_way_to_the_loop() -> None:
+    """The label of the lab's end comes from the right, and is whole; the remark is on the other side of the bars."""
+    stop = Mark(row=1, lane="loop", shape="end", failed=False, label="the lab ends the experiment", at=0.0)
+    bars = tuple(Bar("handler", 0, 2, False, slot=slot) for slot in (0, 1))
+    remark = Remark(1, "handler", "2 still running", 1)
+    plan = replace(
+        sheet("client", "wire", "library", "handler", "loop", bars=bars, remarks=(remark,)), marks=[stop], several=True
+    )
+    columns = columns_of(plan, 8.0)
+    assert " ".join(label_of(stop, plan, columns, RULER).lines) == "the lab ends the experiment"
+    edge, side = remark_at(remark, plan, columns)
+    assert (edge < columns.x("handler", 0), side) == (True, "left")
+    edge, side = remark_at(remark, replace(plan, marks=[]), columns)
+    assert (edge > columns.x("handler", 1), side) == (True, "right")
 
 
 @pytest.mark.parametrize("lines", [3, 4, 5])
