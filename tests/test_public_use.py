@@ -28,8 +28,9 @@ def code(file: Path) -> Iterator[str]:
         yield from map(textwrap.dedent, re.findall(r"^ *```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
     else:
         cells = json.loads(text)["cells"]  # nbformat takes a second to import
-        sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        yield from (source for source in sources if not source.startswith("%"))
+        for source in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+            magic, _, written = source.partition("\n")
+            yield written if magic.startswith("%%writefile") else source
 
 
 def insides(piece: str) -> Iterator[str]:
