@@ -26,8 +26,7 @@ from labkit.support.checks import find
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, room_for
 from labkit.support.loop import check_loop
-from labkit.watch.handler import may_be_awaited
-from labkit.watch.lines import original
+from labkit.watch.handler import may_be_awaited, original
 
 __all__ = ["check"]
 

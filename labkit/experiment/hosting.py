@@ -30,9 +30,9 @@ from labkit.support.wakeup import wakeups
 from labkit.timeline import APPLICATION, Scope, Timeline, check_timeline, scope
 from labkit.watch.block import Blocks, watch_blocks
 from labkit.watch.capture import capture
-from labkit.watch.handler import Handler, name_of
+from labkit.watch.handler import Handler, name_of, original
 from labkit.watch.host import Host
-from labkit.watch.lines import gather, original, watch
+from labkit.watch.lines import gather, watch
 from labkit.watch.over import why_over
 
 __all__ = ["HostedServer", "check_target", "end_experiment", "host"]

@@ -18,8 +18,7 @@ from labkit.support.checks import check_text
 from labkit.support.clock import scaled, timeout
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import Scope, Timeline, scope
-from labkit.watch.handler import name_of
-from labkit.watch.lines import original
+from labkit.watch.handler import name_of, original
 from labkit.watch.through import Through
 
 __all__ = ["Function", "Talk", "TalkingClient"]

@@ -18,7 +18,7 @@ from labkit.experiment.attached import active
 from labkit.experiment.carried import Name, names
 from labkit.experiment.run import Run
 from labkit.timeline import Timeline
-from labkit.watch.lines import original
+from labkit.watch.handler import original
 
 __all__ = ["Packed", "dumps", "is_own", "learn_sources", "pack", "sources_of", "unpack"]
 

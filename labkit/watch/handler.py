@@ -1,21 +1,68 @@
-"""What a handler is: what a reader calls it, and whether a stack can call it."""
+"""What a handler is: the function that its author wrote, what a reader calls it, and whether a stack can call it."""
 
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 from labkit.errors import BadHandler
 from labkit.introspection.origin import is_users
-from labkit.watch.lines import original
+from labkit.introspection.suspended import frames
 
-__all__ = ["Handler", "check_handler", "may_be_awaited", "name_of"]
+__all__ = ["Handler", "check_handler", "may_be_awaited", "name_of", "original", "waits_at"]
 
 Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+#: The methods of class-based handlers: of aiohttp's ``web.View``, since a WebSocket begins with GET, and of Starlette's
+#: ``WebSocketEndpoint``; and the frameworks whose own methods are nobody's handler.
+_METHODS: Final = ("get", "on_receive", "on_connect", "on_disconnect")
+_FRAMEWORKS: Final = frozenset({"aiohttp", "starlette"})
+
+
+def original(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Find the function that the author wrote.
+
+    Args:
+        handler: a function, a method, a ``functools.partial``, a decorated function, an object with ``__call__``, or a
+            class such as aiohttp's ``web.View`` or Starlette's ``WebSocketEndpoint``.
+
+    Returns:
+        The wrapped function, or ``handler`` itself if it wraps none.
+    """
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    handler = inspect.unwrap(handler)
+    if inspect.isclass(handler) and hasattr(handler, "__await__"):
+        handler = inspect.unwrap(_main_method(handler))
+    if not inspect.isclass(handler) and not hasattr(handler, "__code__") and hasattr(type(handler), "__call__"):  # noqa: B004 - the method is wanted
+        handler = inspect.unwrap(type(handler).__call__)
+    return getattr(handler, "__func__", handler)
+
+
+def _main_method(handler: type[Any]) -> Any:
+    """The method of a class-based handler that stands for it; the others of its file are its helpers."""
+    own = [base for base in handler.__mro__ if base.__module__.partition(".")[0] not in _FRAMEWORKS]
+    members = {name: getattr(handler, name) for base in own for name in vars(base) if name in _METHODS}
+    return next((members[name] for name in _METHODS if name in members), handler)
+
+
+def waits_at(coroutine: Any, handler: Callable[..., Any]) -> int | None:
+    """Find the line at which a handler waits.
+
+    Args:
+        coroutine: what runs it, and waits for something now.
+        handler: the handler.
+
+    Returns:
+        The line of the handler's own ``await``, in its file, whatever it awaits there; None if it has not been found.
+    """
+    code = getattr(original(handler), "__code__", None)
+    return next((frame.f_lineno for frame in frames(coroutine) if frame.f_code is code), None)
 
 
 def name_of(handler: Callable[..., Any]) -> str:

@@ -20,9 +20,8 @@ from labkit.watch.call import Call
 from labkit.watch.cancels import run_step, tell_cancels
 from labkit.watch.capture import flush
 from labkit.watch.disconnects import LossType
-from labkit.watch.handler import Handler, name_of
+from labkit.watch.handler import Handler, name_of, original, waits_at
 from labkit.watch.library import Tap, TappedTransport
-from labkit.watch.lines import original, waits_at
 from labkit.watch.loop_errors import record_exit
 from labkit.watch.mistaken import written_for
 from labkit.watch.moments import Moment

@@ -23,7 +23,9 @@ import labkit
 from labkit.events import HandlerLine, HandlerLines
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch import lines as lines_module
-from labkit.watch.lines import begin_connection, executable, original, watch
+from labkit.watch.accounts import executable
+from labkit.watch.handler import original
+from labkit.watch.lines import begin_connection, watch
 
 MONITORING = sys.version_info >= (3, 12)
 
