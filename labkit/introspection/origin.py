@@ -11,7 +11,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["OWNERS", "Origin", "find_line", "find_origin", "is_owned", "is_users", "line_of", "name_file", "note_line"]
+__all__ = [
+    "OWNERS",
+    "Origin",
+    "find_line",
+    "find_origin",
+    "is_owned",
+    "is_users",
+    "line_of",
+    "name_file",
+    "note_line",
+    "runs_users_code",
+]
 
 #: Where Python and packages are installed.
 _INSTALLED: Final = tuple(
@@ -141,6 +152,15 @@ def find_origin(frame: FrameType | None, file: str) -> Origin:
             objects.append(each.f_locals.get("self"))
     line = _find_line(frame, file)
     return Origin(line or line_of(_running_task()), line is not None, tuple(modules), tuple(objects))
+
+
+def runs_users_code(frame: FrameType | None) -> bool:
+    """Tell whether the user's code is on a stack, down to the loop or the thread.
+
+    Args:
+        frame: the innermost frame.
+    """
+    return any(is_users(each.f_code.co_filename) for each in _outwards(frame))
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

@@ -13,12 +13,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from labkit.introspection.origin import Origin
 from labkit.remains.callbacks import forget_descriptor
 from labkit.remains.descriptors import TEMPORARY, take_over
 from labkit.remains.opened import Opened, is_handlers, note
+from labkit.support.calling import telling_of
 from labkit.support.replacing import replace
 from labkit.timeline import Scope
 
@@ -41,8 +43,9 @@ _OPEN_FILES: Final = frozenset(
 )
 
 
-#: The place behind that of `closefd` among the arguments of `open`.
+#: The places behind that of `closefd` among the arguments of `open`, and of `io.FileIO`.
 _CLOSEFD: Final = 7
+_CLOSEFD_OF_RAW: Final = 3
 
 
 class File(Opened):
@@ -51,9 +54,10 @@ class File(Opened):
     def __init__(self, here: Scope, name: str, line: str | None, thing: Any) -> None:
         super().__init__(here, "file", name, line, thing)
         _files[thing] = self
-        self._raw = raw = _raw_of(thing)
+        self._raw = _raw_of(thing)
+        # A file that Python closes asks the file beneath it to warn. Such a one may have been opened by itself.
+        raw = thing if isinstance(thing, io.FileIO) else self._raw
         if raw is not None:
-            # A file that Python closes asks the file beneath it to warn.
             setattr(raw, "_dealloc_warn", self._warn)  # noqa: B010 - the type checker does not know it
 
     @property
@@ -62,8 +66,10 @@ class File(Opened):
         return super().title if self.name else "temporary file"
 
     def _warn(self, source: Any) -> None:
+        raw: Any = self._raw or self.thing
         self.lose()
-        type(self._raw)._dealloc_warn(self._raw, source)  # noqa: SLF001 - as Python calls it
+        if raw is not None:
+            type(raw)._dealloc_warn(raw, source)  # noqa: SLF001 - as Python calls it
 
     def _collected(self, _: object) -> None:
         # The garbage collector comes here first, and then has the file closed.
@@ -96,6 +102,8 @@ def watch_files() -> Iterator[None]:
     with ExitStack() as undo:
         for module in (builtins, io, _io):
             undo.callback(replace(module, "open", _Open))
+        for module in (io, _io):
+            undo.callback(replace(module, "FileIO", functools.partial(telling_of, _note_raw)))
         if (closer := getattr(tempfile, "_TemporaryFileCloser", None)) is not None and "__del__" in vars(closer):
             undo.callback(replace(closer, "__del__", _losing_temporary_files))
         if (shell := sys.modules.get("IPython.core.interactiveshell")) is not None and hasattr(shell, "io_open"):
@@ -126,11 +134,20 @@ class _Open:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         file = self._function(*args, **kwargs)
         if is_handlers():
-            name = args[0] if args else kwargs.get("file", "?")
-            if isinstance(name, int) and len(args) < _CLOSEFD and kwargs.get("closefd", True):
-                name = take_over(name)
-            note(functools.partial(_make_file, file, name), sys._getframe(1))  # noqa: SLF001
+            _note(file, args, kwargs, sys._getframe(1), _CLOSEFD)  # noqa: SLF001 - who opens it
         return file
+
+
+def _note_raw(thing: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType) -> None:
+    if is_handlers():
+        _note(thing, args, kwargs, frame, _CLOSEFD_OF_RAW)
+
+
+def _note(thing: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType, closefd: int) -> None:
+    name = args[0] if args else kwargs.get("file", "?")
+    if isinstance(name, int) and all(args[closefd - 1 : closefd] or [kwargs.get("closefd", True)]):
+        name = take_over(name)
+    note(functools.partial(_make_file, thing, name), frame)
 
 
 def _make_file(thing: Any, name: Any, here: Scope, origin: Origin) -> File | None:

@@ -95,7 +95,7 @@ def is_handlers() -> bool:
     return (here := scope.get()) is not None and here.lane == "handler" and here.number is not None
 
 
-def note(make: Callable[[Scope, Origin], Opened | None], frame: FrameType) -> None:
+def note(make: Callable[[Scope, Origin], Started | None], frame: FrameType) -> None:
     """Remember what is being opened, for the handler whose code runs.
 
     Args:

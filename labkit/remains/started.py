@@ -197,7 +197,7 @@ class Starts:
 
         That is not for one connection to close: the next one finds it there.
         """
-        for each in self._named():
+        for _, each in self.named():
             attributes: Any = ()
             if not isinstance(each, ModuleType):
                 with contextlib.suppress(Exception):  # an object may make its attributes as it likes
@@ -206,12 +206,14 @@ class Starts:
                 return True
         return False
 
-    def _named(self) -> Iterator[Any]:
-        yield self._owner
-        yield from list(getattr(self._function, "__globals__", {}).values())
-        for cell in getattr(self._function, "__closure__", None) or ():
+    def named(self) -> Iterator[tuple[str, Any]]:
+        """List what the handler can find whenever it is called: by its module, by its closure, and its own object."""
+        yield getattr(self._owner, "__name__", type(self._owner).__name__), self._owner
+        yield from list(getattr(self._function, "__globals__", {}).items())
+        names = getattr(getattr(self._function, "__code__", None), "co_freevars", ())
+        for name, cell in zip(names, getattr(self._function, "__closure__", None) or (), strict=False):
             with contextlib.suppress(ValueError):  # it is empty
-                yield cell.cell_contents
+                yield name, cell.cell_contents
 
 
 #: What each running experiment has started, by the id of its timeline.

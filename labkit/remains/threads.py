@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from labkit.events import LoopException
 from labkit.introspection.origin import find_origin, is_owned
+from labkit.remains.dropped import watch_future
 from labkit.remains.started import Started, remember, starts_here
 from labkit.support.replacing import replace
 from labkit.support.wording import describe_exception
@@ -167,7 +168,7 @@ def _submit_in_scope(submit: Callable[..., Any], watch: Watch) -> Callable[..., 
         name = _name_of(function, args)
         if (started := remember(lambda here, line: Job(here, name, line, future))) is not None:
             future.add_done_callback(lambda _: started.end())
-        return future
+        return watch_future(future, f"{name}() in a thread")
 
     return stand_in
 

@@ -9,15 +9,18 @@ from typing import Any, Final
 from labkit.remains.callbacks import watch_callbacks
 from labkit.remains.databases import watch_databases
 from labkit.remains.descriptors import watch_descriptors
+from labkit.remains.dropped import watch_dropped
 from labkit.remains.files import watch_files
 from labkit.remains.generators import watch_generators, watch_generators_here
 from labkit.remains.locks import watch_locks
+from labkit.remains.mapped import watch_mapped
 from labkit.remains.owners import watch_owners
 from labkit.remains.processes import watch_processes
 from labkit.remains.sessions import watch_sessions
 from labkit.remains.signals import watch_signals
 from labkit.remains.sockets import watch_sockets
 from labkit.remains.started import watch_starts
+from labkit.remains.thread_locks import watch_thread_locks
 from labkit.support.replacing import InCommon
 from labkit.timeline import Timeline
 
@@ -27,11 +30,13 @@ _stand_ins: Final = InCommon(
     watch_processes,
     watch_sockets,
     watch_files,
+    watch_mapped,
     watch_databases,
     watch_sessions,
     watch_owners,
     watch_descriptors,
     watch_callbacks,
+    watch_dropped,
     watch_locks,
     watch_signals,
     watch_generators,
@@ -47,5 +52,5 @@ def watch_remains(timeline: Timeline, handler: Callable[..., Any], function: Cal
         handler: the handler.
         function: the function that its author wrote.
     """
-    with watch_starts(timeline, handler, function), _stand_ins(), watch_generators_here():
+    with watch_starts(timeline, handler, function), _stand_ins(), watch_generators_here(), watch_thread_locks(timeline):
         yield

@@ -161,7 +161,7 @@ def _may_make_one(target: Any) -> bool:
     by_place = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
     needed = [each for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER]
     # `def main(argv=None)` makes an application; `async def handler(*args)` is somebody's wrapper around a handler.
-    return not needed and (bool(by_place) or not any(each.kind in _ANY_NUMBER for each in parameters))
+    return not needed and (bool(by_place) or not any(each.kind is each.VAR_POSITIONAL for each in parameters))
 
 
 async def _find(app: web.Application, path: str, what: str) -> Program:

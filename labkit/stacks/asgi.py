@@ -250,8 +250,7 @@ def _makes_app(target: Any) -> bool:
     if not callable(target) or inspect.isclass(target) or not may_be_awaited(target):
         return False
     return _takes(target, 0) and not any(
-        each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
-        for each in inspect.signature(target, follow_wrapped=False).parameters.values()
+        each.kind is each.VAR_POSITIONAL for each in inspect.signature(target, follow_wrapped=False).parameters.values()
     )
 
 

@@ -49,6 +49,10 @@ _MOST: Final = 64 * 1024
 _FAILING: Final = frozenset({1002, 1003, 1007, 1009})
 _INTERNAL_ERROR: Final = 1011
 
+#: A library that closes TCP so few turns of the loop after its Close has not waited for the client's: aiohttp's close()
+#: wakes the task that is in receive(), and goes on two turns later.
+_AT_ONCE: Final = 3
+
 #: A size of a buffer, in bytes; the system makes of it the smallest that it allows (socket(7)).
 _SMALLEST: Final = 1024
 
@@ -121,7 +125,7 @@ class Tap(asyncio.Protocol):
         self._paused = False
         self._awaits_pong = False
         self._unanswered: int | None = None  # the code of a Close that waits for the client's; 0 if it has none
-        self._waits = False  # whether the library waits for that; one that closes TCP in the same step does not
+        self._waits = False  # whether the library waits for that; one that closes TCP at once does not
         self._lost = False  # whether TCP is gone
         self._ended = False  # whether the client has sent its Close or its FIN, or TCP is gone
 
@@ -220,6 +224,7 @@ class Tap(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Record that the library's write buffer has room again."""
         self._paused = False
+        self._wait()  # whoever has sent a Close may have waited for the client to take it, and not for an answer
         if self._frames_out is not None:
             self._scope.record(LibraryResumed(text="sends again"))
         self.inner.resume_writing()
@@ -269,6 +274,9 @@ class Tap(asyncio.Protocol):
                 self._give_up("its Close was not answered")
         dropped = self.transport.unsent if how == "abort" else 0
         what = "closes its direction of TCP" if how == "write_eof" else "closes TCP"
+        at_once = self._unanswered is not None and not self._ended and not self._waits
+        if at_once and method_of_handler() == "close":
+            what += " without waiting for an answer to its Close"
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
 
@@ -282,8 +290,13 @@ class Tap(asyncio.Protocol):
             if timeline.first(LoopMet) is None:
                 timeline.append(LoopMet(text=text))
 
-    def _wait(self) -> None:
-        self._waits = True
+    def _wait(self, turns: int = _AT_ONCE) -> None:
+        """Note after some turns of the loop that the library waits for the client's Close, if it has sent its own."""
+        if self._unanswered is None or self._paused:
+            return
+        self._waits = not turns
+        if turns:
+            asyncio.get_running_loop().call_soon(self._wait, turns - 1)
 
     def _give_up(self, why: str) -> None:
         self._scope.record(LibraryGaveUp(why, text=f"gives up: {why}"))
@@ -305,7 +318,7 @@ class Tap(asyncio.Protocol):
             if code == _INTERNAL_ERROR and self._awaits_pong and not self._ended:
                 self._give_up("its ping was not answered")
             self._unanswered = code or 0
-            asyncio.get_running_loop().call_soon(self._wait)
+            self._wait()
             if by_handler != "close":
                 self._scope.record(LibraryCloseSent.of_frame(code, reason))
         elif opcode == PING and by_handler != "ping":

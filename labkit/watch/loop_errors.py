@@ -1,9 +1,10 @@
-"""Hears what the loop's exception handler is given, whoever sets one of his own meanwhile."""
+"""Hears what a loop's exception handler is given, whoever sets another one meanwhile; and who stops the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 from labkit.events import LoopException
+from labkit.introspection.origin import find_line
 from labkit.introspection.steps import scope_of_handle
+from labkit.remains.started import starts_here
 from labkit.remains.tasks import scope_of
 from labkit.support.descriptors import is_starved, note_starved
 from labkit.support.replacing import replace
@@ -44,7 +47,8 @@ def hear_loop(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.AbstractEvent
     """Turn the errors of experiments that a loop is told into events, while the block runs.
 
     What the loop had before for such errors is not called for them: it is the business of who runs the lab. What an
-    experiment sets for itself, such as an application at its start, is called, and taken off at the end.
+    experiment sets for itself, such as an application at its start, is called, and taken off at the end. Who stops the
+    loop would end the lab in the middle of the experiment: that is told, and the loop goes on.
 
     Args:
         loop: the loop.
@@ -56,7 +60,11 @@ def hear_loop(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.AbstractEvent
     heard.users += 1
     owner = _ASYNCIOS if isinstance(loop, _ASYNCIOS) else type(loop)
     with ExitStack() as undo:
-        for name, make in (("call_exception_handler", _telling), ("set_exception_handler", _noting)):
+        for name, make in (
+            ("call_exception_handler", _telling),
+            ("set_exception_handler", _noting),
+            ("stop", _staying),
+        ):
             undo.callback(replace(owner, name, partial(_in_place_of, getattr(owner, name), make)))
         try:
             yield loop
@@ -79,6 +87,21 @@ def _noting(method: _Method) -> _Method:
         method(loop, handler)
         if loop in _heard and scope.get() is not None:
             _heard[loop].changed = True
+
+    return stand_in
+
+
+def _staying(method: _Method) -> _Method:
+    @functools.wraps(method)
+    def stand_in(loop: asyncio.AbstractEventLoop) -> None:
+        if loop not in _heard or (found := starts_here()) is None:
+            method(loop)
+            return
+        here, starts = found
+        line = find_line(sys._getframe(1), starts.file)  # noqa: SLF001 - who stops it
+        where = "a handler" if line is None else line
+        message = f"loop.stop() in {where}, which ends the server outside the lab"
+        here.record(LoopException(None, message, text=message))
 
     return stand_in
 
@@ -134,3 +157,11 @@ def record_exit(here: Scope, exception: SystemExit, raised_in: str) -> None:
     """
     message = f"SystemExit in {raised_in}, which ends the server's process outside the lab"
     here.record(LoopException(describe_exception(exception), message, text=message))
+
+
+#: What stands in for the methods of a loop.
+_STAND_INS: Final[dict[str, Callable[[_Method], _Method]]] = {
+    "call_exception_handler": _telling,
+    "set_exception_handler": _noting,
+    "stop": _staying,
+}

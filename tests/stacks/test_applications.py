@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -107,6 +108,26 @@ async def test_the_handler_of_the_path_is_watched(on: str) -> None:
     assert [event.text for event in run.timeline.all(CleanupClosed)] == ["seat", "pool"]
     [handshake] = run.timeline.all(WireHandshake)
     assert handshake.text == "GET /ws/lobby → 101"
+
+
+def make_with_settings(**settings: Any) -> web.Application:
+    """A factory that takes whatever settings there are."""
+    return make_app()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        functools.partial(make_app),
+        make_with_settings,
+        functools.partial(make_with_settings, debug=True),
+        functools.partial(lambda config, **more: make_app(), {}),
+    ],
+)
+async def test_a_factory_that_a_handler_cannot_be(target: Any) -> None:
+    """It can be called without arguments, and not with a request."""
+    run = await labkit.play(target, path="/table", fault="close", **ANN)
+    assert (run.handler, run.outcome) == ("lobby", "clean")
 
 
 @pytest.mark.parametrize("path", ["/view", "/method", "/table"])

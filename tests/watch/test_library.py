@@ -99,6 +99,36 @@ async def test_a_ping_without_a_pong_is_given_up() -> None:
     ]
 
 
+async def test_a_close_that_is_not_waited_for_is_not_given_up() -> None:
+    """Aiohttp's ``close()`` waits for the client's Close, unless another task of the handler is in ``receive()``."""
+
+    async def closes(ws: web.WebSocketResponse) -> None:
+        await asyncio.sleep(0.1)
+        await ws.close(code=4001)
+
+    async def alone(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(timeout=0.1)
+        await ws.prepare(request)
+        await closes(ws)
+        return ws
+
+    async def while_another_receives(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(timeout=0.1)
+        await ws.prepare(request)
+        closing = asyncio.create_task(closes(ws))
+        async for _ in ws:
+            pass
+        await closing
+        return ws
+
+    told = {}
+    for handler in (alone, while_another_receives):
+        run = await labkit.play(handler, on="aiohttp", fault="ignore-close", messages=(), when=0.02, patience=1)
+        told[handler] = [event.text for event in run.timeline.until_stop() if event.lane == "library"]
+    assert told[alone][1:3] == ["gives up: its Close was not answered", "closes TCP"]
+    assert told[while_another_receives][1] == "closes TCP without waiting for an answer to its Close"
+
+
 async def test_an_answered_ping_is_no_reason_to_give_up() -> None:
     """The client answers until it leaves; then nobody waits for a pong any more."""
     run = await labkit.play(
