@@ -32,6 +32,9 @@ Watch = Callable[[], Callable[[], None]]
 #: How anyio calls a function in a thread of its pool.
 _ANYIO: Final = "run_sync_in_worker_thread"
 
+#: Where a thread waits for another one: queues, events and semaphores are made of it. Who goes on is let in by a lock.
+_WAIT: Final = threading.Condition.wait.__code__
+
 #: What threads do for the running experiments, or have still to begin.
 _works: Final[set[Work]] = set()
 
@@ -41,11 +44,25 @@ class Work:
 
     Args:
         here: the scope of the code that has given it the function.
+
+    Attributes:
+        here: the scope of the code that has given it the function.
+        thread: the thread's number, once it has begun.
     """
 
     def __init__(self, here: Scope) -> None:
         self.here: Final = here
+        self.thread: int | None = None
         _works.add(self)
+
+    @property
+    def rests(self) -> bool:
+        """Whether its thread waits to be told to go on, such as by a queue, and nobody has told it yet."""
+        frame = None if self.thread is None else sys._current_frames().get(self.thread)  # noqa: SLF001 - no other way
+        if frame is None or frame.f_code is not _WAIT:
+            return False
+        waiter = frame.f_locals.get("waiter")
+        return waiter is not None and bool(waiter.locked())
 
     def end(self, _: object = None) -> None:
         """Note that it is done."""
@@ -109,7 +126,7 @@ def _start_in_scope(start: Callable[[threading.Thread], None], watch: Watch) -> 
             message, description = f"Exception in thread {self.name!r}", describe_exception(error)
             here.record(LoopException(description, message, text=f"{message}: {description}"))
 
-        self.run = _within(here, watch, self.run, end, fail)  # type: ignore[method-assign]
+        self.run = _within(here, watch, self.run, end, fail, work)  # type: ignore[method-assign]
         try:
             start(self)
         except BaseException:
@@ -163,8 +180,13 @@ def _submit_in_scope(submit: Callable[..., Any], watch: Watch) -> Callable[..., 
         here = scope.get()
         if here is None:
             return submit(self, function, *args, **kwargs)
-        future: Future[Any] = submit(self, _within(here, watch, function), *args, **kwargs)
-        future.add_done_callback(Work(here).end)
+        work = Work(here)
+        try:
+            future: Future[Any] = submit(self, _within(here, watch, function, work=work), *args, **kwargs)
+        except BaseException:
+            work.end()
+            raise
+        future.add_done_callback(work.end)
         name = _name_of(function, args)
         if (started := remember(lambda here, line: Job(here, name, line, future))) is not None:
             future.add_done_callback(lambda _: started.end())
@@ -244,12 +266,15 @@ def _within(
     function: Callable[..., Any],
     at_end: Callable[[], None] | None = None,
     fail: Callable[[Exception], None] | None = None,
+    work: Work | None = None,
 ) -> Callable[..., Any]:
     """Make the function run in a scope, and be watched; ``fail`` is told of an exception that nobody will get."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         token, leave = scope.set(here), watch()
+        if work is not None:
+            work.thread = threading.get_ident()
         try:
             return function(*args, **kwargs)
         except Exception as error:

@@ -11,7 +11,8 @@ task of the handler may yet speak:
   the message too, until it is back where it was. If it does not, it may still look whether there is something to send:
   it is waited for until it comes round once, but only if the message has had no answer.
 - If no task waits for a message, the handler may not read at all: that is clear when each task has come round once.
-- A thread that was started since the handler has read the message may have the answer.
+- A thread that was started since the handler has read the message may have the answer. So may one that waited to be
+  told to go on, by a queue or an event, and has been told since then, until it waits again.
 
 What cannot be known, such as the end of a stream, is waited for until the patience is over, and then told as unknown.
 """
@@ -107,6 +108,7 @@ class _Before:
         seen: what each task waited for when it was first seen at a place.
         sent: how many messages the library had sent.
         works: what threads did for the handler.
+        resting: those of them whose threads waited to be told to go on.
         timers: the timers that the handler had set.
     """
 
@@ -116,6 +118,7 @@ class _Before:
     seen: dict[tuple[_Task, Place], _Awaited] = field(default_factory=dict)
     sent: int = 0
     works: set[Work] = field(default_factory=set)
+    resting: set[Work] = field(default_factory=set)
     timers: Collection[asyncio.TimerHandle] = ()
 
 
@@ -217,14 +220,15 @@ class Exchanges:
         call = self._find_call()
         if call is None:
             return
-        standings = tasks_of(call)
+        standings, works = tasks_of(call), works_of(call.here)
         self._before = _Before(
             read,
             asyncio.current_task() if read else None,
             {each.task: each.awaited for each in standings},
             {(each.task, each.place): each.awaited for each in standings if each.awaited is not None},
             call.messages[1],
-            works_of(call.here),
+            works,
+            {work for work in works if work.rests},
             timers_of(call),
         )
 
@@ -267,7 +271,7 @@ class Exchanges:
             return _NotYet(waits[0].where, waits)
         if given_up:
             return Through(given_up[0].where, known=False)
-        if asks and works_of(call.here) - before.works:
+        if asks and self._has_work(call):
             self._worked = True
             return _NotYet("a thread was at work", polls=_LOOK)
         if self._worked:
@@ -278,6 +282,11 @@ class Exchanges:
         if due := [at for each, at in timers.items() if each not in before.timers and at < deadline]:
             return _NotYet("a timer was set", polls=min(due) - asyncio.get_running_loop().time())
         return Through(_WAITS if receiving else "the handler waits for no message")
+
+    def _has_work(self, call: Call) -> bool:
+        """Whether a thread of the handler may have the answer."""
+        works, before = works_of(call.here), self._before
+        return bool(works - before.works) or any(not work.rests for work in works & before.resting)
 
     def _is_given_up(self, standing: Standing) -> bool:
         """Whether a task was already there when the patience for an earlier message was over."""

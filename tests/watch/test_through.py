@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -162,6 +163,27 @@ async def leaves_it_to_a_pool(given: Any) -> Any:
     return ws
 
 
+async def hands_it_to_a_thread(given: Any) -> Any:
+    """One that was there before, and waits for what a queue has for it."""
+    ws, send, messages = await enter(given)
+    loop, jobs = asyncio.get_running_loop(), queue.Queue[str | None]()
+
+    def work() -> None:
+        while (message := jobs.get()) is not None:
+            time.sleep(0.1)
+            asyncio.run_coroutine_threadsafe(send(message), loop)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        async for message in messages:
+            jobs.put(message)
+    finally:
+        jobs.put(None)
+        thread.join()
+    return ws
+
+
 async def leaves_it_to_a_timer(given: Any) -> Any:
     """Nothing but a timer of the loop knows of the answer."""
     ws, send, messages = await enter(given)
@@ -260,6 +282,7 @@ ANSWERS = (
     asks_a_thread,
     leaves_it_to_a_thread,
     leaves_it_to_a_pool,
+    hands_it_to_a_thread,
     leaves_it_to_a_timer,
     looks_for_mail,
     asks_upstream,
