@@ -17,6 +17,7 @@ from labkit.exercises import solution as solution
 from labkit.experiment.attached import watch as watch
 from labkit.experiment.hosting import host as host
 from labkit.experiment.moments import moments as moments
+from labkit.experiment.party import party as party
 from labkit.experiment.play import play as play
 from labkit.experiment.processes import process as process
 from labkit.experiment.run import Run as Run
