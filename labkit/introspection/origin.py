@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from labkit.introspection.place import stack_of
+
 __all__ = [
     "OWNERS",
     "Origin",
@@ -154,13 +156,19 @@ def find_origin(frame: FrameType | None, file: str) -> Origin:
     return Origin(line or line_of(_running_task()), line is not None, tuple(modules), tuple(objects))
 
 
-def runs_users_code(frame: FrameType | None) -> bool:
-    """Tell whether the user's code is on a stack, down to the loop or the thread.
+def runs_users_code(thread: int) -> bool:
+    """Tell whether the user's code is on the stack of a thread, down to its loop.
 
     Args:
-        frame: the innermost frame.
+        thread: the thread's identifier.
     """
-    return any(is_users(each.f_code.co_filename) for each in _outwards(frame))
+    for code, _, names in stack_of(thread):
+        module = str(names.get("__name__", ""))
+        if module in _RUNS or (module, code.co_name) in _LOOP:
+            return False
+        if is_users(code.co_filename):
+            return True
+    return False
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

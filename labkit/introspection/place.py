@@ -15,7 +15,17 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Called", "Place", "bounds", "describe_place", "find_place", "may_be_broken", "stack_from", "stack_of"]
+__all__ = [
+    "Called",
+    "Place",
+    "bounds",
+    "describe_place",
+    "find_place",
+    "local_of",
+    "may_be_broken",
+    "stack_from",
+    "stack_of",
+]
 
 #: What a frame says of one call on a stack: its code, its line, if it has one, and the names of its module.
 Called = tuple[CodeType, int | None, dict[str, Any]]
@@ -49,6 +59,22 @@ def stack_of(thread: int) -> list[Called]:
         Its calls; none, if there is no such thread.
     """
     return _read(map(methodcaller("get", thread), starmap(sys._current_frames, [()])))  # noqa: SLF001
+
+
+def local_of(thread: int, code: CodeType, name: str) -> Any:
+    """Read a local variable of the innermost call of a thread, which may be another one.
+
+    Args:
+        thread: the thread's identifier.
+        code: the function's code.
+        name: the variable's name.
+
+    Returns:
+        Its value; None if it has none, or another function runs there.
+    """
+    with _without_collector():
+        frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way
+        return frame.f_locals.get(name) if frame is not None and frame.f_code is code else None
 
 
 def stack_from(frame: FrameType | None) -> list[Called]:

@@ -7,7 +7,6 @@ of theirs, are looked at when a handler has ended. One that nobody else has, nob
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,8 +102,4 @@ def _places(lock: Any) -> int:
 
 def _others_are_at_work() -> bool:
     own = threading.get_ident()
-    return any(
-        runs_users_code(frame)
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - there is no other way
-        if ident != own
-    )
+    return any(runs_users_code(each.ident) for each in threading.enumerate() if each.ident not in {None, own})

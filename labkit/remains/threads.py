@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from labkit.events import LoopException
 from labkit.introspection.origin import find_origin, is_owned
+from labkit.introspection.place import local_of
 from labkit.remains.dropped import watch_future
 from labkit.remains.started import Started, remember, starts_here
 from labkit.support.replacing import replace
@@ -58,10 +59,7 @@ class Work:
     @property
     def rests(self) -> bool:
         """Whether its thread waits to be told to go on, such as by a queue, and nobody has told it yet."""
-        frame = None if self.thread is None else sys._current_frames().get(self.thread)  # noqa: SLF001 - no other way
-        if frame is None or frame.f_code is not _WAIT:
-            return False
-        waiter = frame.f_locals.get("waiter")
+        waiter = None if self.thread is None else local_of(self.thread, _WAIT, "waiter")
         return waiter is not None and bool(waiter.locked())
 
     def end(self, _: object = None) -> None:

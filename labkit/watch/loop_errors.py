@@ -157,11 +157,3 @@ def record_exit(here: Scope, exception: SystemExit, raised_in: str) -> None:
     """
     message = f"SystemExit in {raised_in}, which ends the server's process outside the lab"
     here.record(LoopException(describe_exception(exception), message, text=message))
-
-
-#: What stands in for the methods of a loop.
-_STAND_INS: Final[dict[str, Callable[[_Method], _Method]]] = {
-    "call_exception_handler": _telling,
-    "set_exception_handler": _noting,
-    "stop": _staying,
-}

@@ -15,7 +15,7 @@ from types import FunctionType
 import pytest
 
 from labkit.introspection import place as place_module
-from labkit.introspection.place import Called, find_place, stack_from, stack_of
+from labkit.introspection.place import Called, find_place, local_of, stack_from, stack_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,3 +118,27 @@ def test_the_stack_of_no_thread_is_empty() -> None:
     """It may have ended before somebody looks."""
     assert stack_of(0) == []
     assert stack_from(None) == []
+
+
+def test_other_threads_are_read_in_one_place() -> None:
+    """Where the collector is kept away: whoever reads their frames elsewhere may crash Python 3.11."""
+    rooms = ROOT / "labkit"
+    readers = [file.name for file in rooms.rglob("*.py") if "_current_frames" in file.read_text(encoding="utf-8")]
+    assert readers == ["place.py"]
+
+
+def test_a_variable_of_another_threads_innermost_call() -> None:
+    """Read while the thread waits in that very function; of another function nothing is read."""
+    begun, goes_on = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (begun.set(), goes_on.wait()))
+    thread.start()
+    try:
+        begun.wait()
+        while (waiter := local_of(thread.ident or 0, threading.Condition.wait.__code__, "waiter")) is None:
+            time.sleep(0)  # from one call to the next
+        assert waiter.locked()
+        assert local_of(thread.ident or 0, threading.Condition.wait.__code__, "no such name") is None
+        assert local_of(thread.ident or 0, threading.Event.wait.__code__, "self") is None
+    finally:
+        goes_on.set()
+        thread.join()
