@@ -71,6 +71,9 @@ class Group(click.RichGroup):
             finally:
                 _flush()
         except (Abort, KeyboardInterrupt):
+            # Interrupted in code that is a string, as that which makes a dataclass or a named tuple, Python would end
+            # `python -m labkit` by the signal, caught or not; until the next string.
+            exec("")  # noqa: S102
             return INTERRUPTED
         except BrokenPipeError:
             _silence()  # the reader has left

@@ -130,11 +130,18 @@ def test_a_file_that_serves_when_it_is_imported_is_told(folder: Path, how: str) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for one process")
 @pytest.mark.parametrize(
-    "command", ["play kept.py:tidy --clients 3 --when 1000 --patience 100", "check recv slow.py:h"]
+    "command",
+    [
+        "play kept.py:tidy --on websockets --clients 3 --when 1000 --patience 100",
+        "check recv slow.py:h",
+        "play text.py:h",
+    ],
 )
 def test_ctrl_c_ends_a_command_without_a_traceback(folder: Path, command: str) -> None:
-    """With the exit status that shells give."""
-    (folder / "slow.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(1000)\n")
+    """With the exit status that shells give; also in code that is a string, as in each import of a dataclass."""
+    slow = "import time\nopen('started', 'w').close()\ntime.sleep(1000)\n"
+    (folder / "slow.py").write_text(slow)
+    (folder / "text.py").write_text(f"exec({slow!r})\n")
     (folder / "kept.py").write_text(SERVER + "\nopen('started', 'w').close()\n")
     program = subprocess.Popen(
         [sys.executable, "-m", "labkit", *command.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
