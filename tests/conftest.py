@@ -24,6 +24,9 @@ from tests.order import disorder
 # Else jsonschema makes a parser of IRIs wherever a notebook is read, as JupyterLab would (see `labkit lab`): 2 s.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
+# Hypothesis would load the plugins of whatever is installed, which is trio's, in each process that collects the tests.
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
+
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
 #: Seconds that a test has that repeats what others try once.
@@ -119,16 +122,17 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Watch the tasks of each test that runs in a loop, leave repetitions to ``-m soak``, put the longest first."""
+    marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
+        if isinstance(item, pytest.Function) and "asyncio" in marks[item]:
             item.fixturenames.insert(0, "_tasks_are_watched")
-        if item.get_closest_marker("soak") and not item.get_closest_marker("timeout"):
+        if "soak" in marks[item] and "timeout" not in marks[item]:
             item.add_marker(pytest.mark.timeout(REPEATING))
     if "soak" not in config.option.markexpr:  # addopts cannot say this: another -m would take its place
-        repetitions = [item for item in items if item.get_closest_marker("soak")]
+        repetitions = [item for item in items if "soak" in marks[item]]
         config.hook.pytest_deselected(items=repetitions)
-        items[:] = [item for item in items if item not in repetitions]
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in LONGEST_FIRST])
+        items[:] = [item for item in items if "soak" not in marks[item]]
+    items.sort(key=lambda item: [name not in marks[item] for name in LONGEST_FIRST])
 
 
 #: When this process began to collect the tests.
