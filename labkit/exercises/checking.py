@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from labkit.clients.template import one_template
 from labkit.errors import BadHandler
 from labkit.exercises.bugs import find_bug, find_endless_block, find_forgotten_await, find_stray_exception
 from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
@@ -76,7 +77,7 @@ async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real
     hold_hint(name)
     try:
         _check_signature(exercise, handler)
-        async with one_autojump_loop(clock) as time, Turns().watched(time) as turns:
+        async with one_template(), one_autojump_loop(clock) as time, Turns().watched(time) as turns:
             runs = await _play_all(exercise, handler, clock)
             await _play_again(exercise, handler, runs, turns, clock)
     except BadHandler as problem:

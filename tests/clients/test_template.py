@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +16,7 @@ import pytest
 
 import labkit
 from labkit.clients.template import Template, one_template
+from labkit.exercises.exercise import Trial
 from labkit.support.clock import scaled
 from tests import handlers
 from tests.left import children
@@ -52,6 +55,26 @@ async def test_each_client_of_a_matrix_has_a_process_of_its_own() -> None:
         ("sigint", -signal.SIGINT),
         ("sigkill", -signal.SIGKILL),
     ]
+    assert started(before) == []
+
+
+async def test_those_of_a_check_have_one_parent_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner waits for what a check takes."""
+    before, parents = {child.pid for child in psutil.Process().children(recursive=True)}, dict[int, int]()
+
+    async def looks(websocket: Any) -> None:
+        async for message in websocket:
+            parents.update((child.pid, child.ppid()) for child in started(before))
+            await websocket.send(message)
+
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    exercise = labkit.EXERCISES["recv"]
+    rule = replace(exercise.rules[0], trials=tuple(map(Trial, ("sigint", "sigkill", "frozen-process"))))
+    monkeypatch.setitem(labkit.EXERCISES, "signals", replace(exercise, name="signals", rules=(rule,)))
+    report = await labkit.check("signals", looks)
+    pids = {event.data["pid"] for run in report.runs for event in run.timeline.select("client", "signal")}
+    assert len(pids) == 3
+    assert len({parents[pid] for pid in pids} - {os.getpid()}) == 1
     assert started(before) == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import random
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -151,8 +151,8 @@ def complaints(cells: list[nbformat.NotebookNode]) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _fonts_are_known() -> None:
-    # Matplotlib's first import on a machine takes seconds and says so on stderr.
-    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
+    # Matplotlib's first import on a machine takes seconds and says so on stderr; most often it was imported by now.
+    importlib.import_module("matplotlib.font_manager")
 
 
 async def run(path: Path, *passes: list[nbformat.NotebookNode], capsys: pytest.CaptureFixture[str]) -> None:
