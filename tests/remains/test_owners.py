@@ -49,11 +49,12 @@ def forget() -> Any:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def tracker() -> Any:
-    """The process with which Python minds memory and semaphores of all processes; it is the test's, not a handler's."""
+def tracker() -> None:
+    """The process with which Python minds memory and semaphores of all processes; it is the test's, not a handler's.
+
+    It ends with this one: stopped before, it unlinks semaphores that are in use here, and Python fails to at its exit.
+    """
     resource_tracker.ensure_running()
-    yield
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
