@@ -9,6 +9,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -108,15 +109,17 @@ class Kernel:
 
 @pytest.fixture
 async def kernel() -> AsyncIterator[Kernel]:
-    # The default warns that somebody could listen to the kernel's port.
-    manager = AsyncKernelManager(kernel_name="python3", transport_encryption="auto")
-    await manager.start_kernel(env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
-    running = Kernel(manager)
-    try:
-        await running.prepare()
-        yield running
-    finally:
-        await running.end()
+    # Without ports, which somebody else may have by the time that the kernel is there; who sends to it then hangs. Nor
+    # could anybody listen to them, of which a kernel with ports warns.
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
+        await manager.start_kernel(env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
+        running = Kernel(manager)
+        try:
+            await running.prepare()
+            yield running
+        finally:
+            await running.end()
 
 
 async def interrupt_at_random(kernel: Kernel, cell: str, count: int, seed: int) -> list[str]:
