@@ -27,6 +27,10 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 # Hypothesis would load the plugins of whatever is installed, which is trio's, in each process that collects the tests.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
+# Aiohttp reads the system's certificates wherever it is imported: 0.07 s in each of hundreds of processes. None of them
+# speaks to a server beyond loopback.
+os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+
 #: Seconds that sockets and processes have to go after a test; closing a transport takes a turn or two of the loop.
 GOING = 1.0
 #: Seconds that a test has that repeats what others try once.
