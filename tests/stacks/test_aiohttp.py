@@ -126,7 +126,7 @@ async def test_a_cancel_reaches_a_handler_that_waits_for_nothing() -> None:
         while True:  # noqa: ASYNC110 - the bare yield is the point
             await asyncio.sleep(0)
 
-    run = await labkit.play(spins, on="aiohttp-cancel", fault="reset", messages=())
+    run = await labkit.play(spins, on="aiohttp-cancel", fault="reset", messages=(), patience=0.5)
     [cancelled] = run.timeline.select("handler", "cancelled")
     assert (cancelled.by, cancelled.package) == ("RequestHandler.connection_lost (aiohttp)", "aiohttp")
     assert (run.verdict.ending, run.verdict.noticed) == ("cancelled", "yes")
