@@ -194,7 +194,7 @@ def test_few(play, moment):
 
 @pytest.mark.moments(9)
 def test_many(play, moment):
-    play(echo, on="websockets", fault="close", messages=["a"], when=moment)
+    play(echo, on="websockets", fault="close", messages=["a"], when=moment, patience=0.3)
 """
     result = session(pytester, tests)
     told = result.parseoutcomes()
