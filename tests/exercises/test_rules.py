@@ -281,7 +281,11 @@ async def test_one_second_is_one_second(seconds: float) -> None:
     assert "not one second" in evidence(report, "limit")
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.01, "every"), (0.35, "every 35"), (2.5, "once")])
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.01, "every"), (0.35, f"every {clock.scaled(350):,.0f}"[:-1]), (2.5, "once")],
+    ids=["always", "now and then", "once"],
+)
 async def test_every_100_ms_is_every_100_ms(seconds: float, told: str) -> None:
     """Neither a flood of questions nor one now and then."""
 

@@ -75,7 +75,7 @@ async def test_a_proxy_that_cuts_after_a_minute(on: str) -> None:
     fault, start = run.timeline.first(WireFault), run.timeline.first(HandlerStart)
     assert fault is not None
     assert start is not None
-    assert fault.at - start.at == pytest.approx(60, abs=scaled(5))
+    assert fault.at - start.at == pytest.approx(scaled(60), abs=scaled(5))
     assert run.verdict.noticed == "yes"
 
 
