@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from labkit.events import (
     ClientRecv,
     ClientSend,
     HandlerBlocked,
+    HandlerCancelled,
     HandlerEnd,
     HandlerLine,
     HandlerLog,
@@ -22,10 +24,13 @@ from labkit.exercises.exercise import Trial
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 
-__all__ = ["find_bug", "find_endless_block", "find_forgotten_await", "find_stray_exception"]
+__all__ = ["find_blocks", "find_bug", "find_endless_block", "find_forgotten_await", "find_stray_exception"]
 
 #: More printed lines, notes or notices than this are a flood: nobody reads them, and they hide everything else.
 _FLOOD: Final = 200
+
+#: So many steps that keep the loop, and for so many seconds in all, are no accident: the handler blocks in its loop.
+_OFTEN: Final = (10, 1.0)
 
 #: Exceptions that no fault causes, before or after it.
 _MISTAKES: Final = re.compile(
@@ -73,6 +78,8 @@ def find_bug(run: Run, trial: Trial) -> str | None:
 def find_stray_exception(run: Run) -> str | None:
     """Look for an exception that no rule of the exercise checks. A handler may keep all rules and still raise one.
 
+    A ``CancelledError`` of the handler's own, when nobody has cancelled it, is one too.
+
     Args:
         run: a run of a handler that keeps every rule.
 
@@ -81,9 +88,14 @@ def find_stray_exception(run: Run) -> str | None:
     """
     summary = Summary(run)
     end = summary.end
-    if end is None or end.exception is None or end.loss or end.induced:
+    if end is None:
         return None
-    return _raised(summary, end, "which breaks no rule, and is not meant to be")
+    why = "which breaks no rule, and is not meant to be"
+    if end.unasked is not None and end.own and summary.events.first(HandlerCancelled) is None:
+        return f"{summary.struck}; your handler ended as cancelled, {end.unasked}, at {summary.at(end)}, {why}"
+    if end.exception is None or end.loss or end.induced:
+        return None
+    return _raised(summary, end, why)
 
 
 def _raised(summary: Summary, end: HandlerEnd, when: str) -> str:
@@ -130,6 +142,24 @@ def find_endless_block(run: Run) -> str | None:
             kept = f"your handler kept the loop for {milliseconds(block.seconds)}{where}, until the lab ended it"
             return f"{kept}: nothing else can run there before the next `await` that waits"
     return None
+
+
+def find_blocks(blocks: Sequence[HandlerBlocked]) -> str | None:
+    """Look whether a handler keeps the loop again and again: then it does so in each run, and holds up all of them.
+
+    Args:
+        blocks: the steps of one run in which the handler kept the loop.
+
+    Returns:
+        A sentence that names the line, or None.
+    """
+    seconds = sum(block.seconds for block in blocks)
+    if len(blocks) < _OFTEN[0] or seconds < _OFTEN[1]:
+        return None
+    [(line, _)] = Counter(block.line for block in blocks).most_common(1)
+    where = "" if line is None else f", in line {line}"
+    kept = f"your handler kept the loop {len(blocks):,} times, for {milliseconds(seconds)} in all{where}"
+    return f"{kept}: nothing else can run there meanwhile; wait with `await`"
 
 
 def _not_returned(summary: Summary) -> str | None:

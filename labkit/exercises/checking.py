@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from labkit.clients.template import one_template
 from labkit.errors import BadHandler
-from labkit.exercises.bugs import find_bug, find_endless_block, find_forgotten_await, find_stray_exception
+from labkit.events import HandlerBlocked
+from labkit.exercises.bugs import (
+    find_blocks,
+    find_bug,
+    find_endless_block,
+    find_forgotten_await,
+    find_stray_exception,
+)
 from labkit.exercises.exercise import Exercise, ExerciseHandler, Rule, Ruling, Trial
 from labkit.exercises.hints import hold_hint
 from labkit.exercises.progress_file import mark_done
@@ -27,6 +34,7 @@ from labkit.support.checks import find
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, room_for
 from labkit.support.loop import check_loop
+from labkit.watch.block import when_blocked
 from labkit.watch.handler import may_be_awaited, original
 
 __all__ = ["check"]
@@ -49,11 +57,25 @@ class _Endless(Exception):
 
     Args:
         run: the run.
+        bug: a sentence about it.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, bug: str) -> None:
         super().__init__()
         self.run = run
+        self.bug = bug
+
+
+class _Blocks(Exception):
+    """A handler keeps the loop again and again, and so holds up all its runs.
+
+    Args:
+        experiments: those that show it best: the one that lasts longest, and the one in which it does.
+    """
+
+    def __init__(self, *experiments: tuple[str, Trial]) -> None:
+        super().__init__()
+        self.experiments = experiments
 
 
 async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real") -> Report:
@@ -83,7 +105,7 @@ async def check(name: str, handler: ExerciseHandler, *, clock: ClockName = "real
     except BadHandler as problem:
         return Report(exercise, (), bug=str(problem))
     except _Endless as problem:
-        return Report(exercise, (), bug=find_endless_block(problem.run), run=problem.run, runs=(problem.run,))
+        return Report(exercise, (), bug=problem.bug, run=problem.run, runs=(problem.run,))
     for (_, trial), run in sorted(runs.items(), key=lambda item: find_forgotten_await(item[1]) is None):
         if (bug := find_bug(run, trial)) is not None:
             return Report(exercise, (), bug=bug, run=run, runs=tuple(runs.values()))
@@ -123,7 +145,23 @@ def _check_signature(exercise: Exercise, handler: ExerciseHandler) -> None:
 
 
 async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockName) -> _Runs:
-    """Play each trial once on each stack, even if many rules need it; but none after one that had to be ended."""
+    """Play each trial; if the handler holds up all of them by itself, only the one that shows it."""
+    try:
+        return await _play_side_by_side(exercise, handler, clock, watch=not exercise.works)
+    except _Blocks as found:
+        await _play_alone(exercise, handler, found, clock)
+        return await _play_side_by_side(exercise, handler, clock, watch=False)
+
+
+async def _play_side_by_side(exercise: Exercise, handler: ExerciseHandler, clock: ClockName, *, watch: bool) -> _Runs:
+    """Play each trial once on each stack, even if many rules need it; but none after one that had to be ended.
+
+    Args:
+        exercise: the exercise.
+        handler: the learner's handler.
+        clock: the clock of the runs.
+        watch: whether to stop at once if the handler keeps the loop again and again in one of them.
+    """
     experiments = dict.fromkeys(
         (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
     )
@@ -132,8 +170,11 @@ async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockNa
     most = room_for(_descriptors(experiments), max(1, round(_MOST / scaled(1.0))))
     limit = _limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
     owner = asyncio.current_task()
+    blocks: asyncio.Future[_Blocks] = asyncio.get_running_loop().create_future()
 
     async def play_one(on: str, trial: Trial) -> Run:
+        if watch:
+            when_blocked.set(_tell_often(blocks, _Blocks(in_turn[0], (on, trial))))
         try:
             async with limit:
                 run = await _play_one(exercise, handler, on, trial, clock)
@@ -142,17 +183,48 @@ async def _play_all(exercise: Exercise, handler: ExerciseHandler, clock: ClockNa
             if owner is not None and not owner.cancelling():
                 owner.cancel(*interrupt.args)
             raise
-        if find_endless_block(run) is not None:
-            raise _Endless(run)
+        if (bug := find_endless_block(run)) is not None:
+            raise _Endless(run, bug)
         return run
+
+    async def stop_if_it_blocks() -> None:
+        raise await blocks
 
     try:
         async with asyncio.TaskGroup() as group:
+            watching = group.create_task(stop_if_it_blocks())
             tasks = {(on, trial): group.create_task(play_one(on, trial)) for on, trial in in_turn}
+            await asyncio.wait(tasks.values())
+            watching.cancel()
     except BaseExceptionGroup as group_:
         # All runs fail for the same reason, so one sentence is enough.
         raise group_.exceptions[0] from None
     return {key: tasks[key].result() for key in experiments}
+
+
+def _tell_often(blocks: asyncio.Future[_Blocks], found: _Blocks) -> Callable[[HandlerBlocked], None]:
+    """Make what counts the blocks of one run, in whatever thread that is, and settles a future if they are many."""
+    loop, kept = asyncio.get_running_loop(), list[HandlerBlocked]()
+
+    def settle() -> None:
+        if not blocks.done():
+            blocks.set_result(found)
+
+    def tell(block: HandlerBlocked) -> None:
+        kept.append(block)
+        if find_blocks(kept) is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle)
+
+    return tell
+
+
+async def _play_alone(exercise: Exercise, handler: ExerciseHandler, found: _Blocks, clock: ClockName) -> None:
+    """Play by itself a handler that blocked; if it does so again, neither its other runs nor the machine did it."""
+    for on, trial in dict.fromkeys(found.experiments):
+        run = await _play_one(exercise, handler, on, trial, clock)
+        if (bug := find_endless_block(run) or find_blocks(run.timeline.all(HandlerBlocked))) is not None:
+            raise _Endless(run, bug)
 
 
 def _descriptors(experiments: Iterable[tuple[str, Trial]]) -> int:

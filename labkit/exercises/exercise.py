@@ -96,6 +96,7 @@ class Exercise:
         given: for a handler that takes more arguments than the connection: a function that is called for each run. It
             returns an asynchronous context manager, which sets up the arguments and gives a handler that the library
             can call.
+        works: whether the handler has work to do, which may keep the loop again and again for a moment.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Exercise:
     rules: tuple[Rule, ...]
     wrong: Mapping[ExerciseHandler, str]
     given: Callable[[ExerciseHandler], AbstractAsyncContextManager[ExerciseHandler]] | None = None
+    works: bool = False
 
     @property
     def starter_source(self) -> str:

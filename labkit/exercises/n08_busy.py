@@ -228,6 +228,7 @@ EXERCISE = Exercise(
         ),
     ),
     stacks=("websockets",),
+    works=True,
     rules=(
         Rule(
             "done",

@@ -37,7 +37,7 @@ from labkit.support.descriptors import descriptors_for, enough_descriptors
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop
 from labkit.timeline import Timeline
-from labkit.watch.block import take_part
+from labkit.watch.block import take_part, when_blocked
 from labkit.watch.handler import check_handler
 from labkit.wire import Relay
 
@@ -173,6 +173,7 @@ async def play(
     real = why_real((target, talk), chosen) if clock == AUTOJUMP else ""
 
     own_loop = chosen is not None and chosen.needs == "own loop"
+    tell = when_blocked.get()
 
     async def talk_with(server: Server, connections: Connections) -> None:
         timeline = server.timeline
@@ -197,7 +198,7 @@ async def play(
             await server.blocks.unless_ended(scenario, scaled(patience))
 
     async def stage(*, apart: bool = False) -> Run:
-        timeline = Timeline()
+        timeline = _make_timeline(tell)
         connections = Connections(timeline)
         async with AsyncExitStack() as cleanup:
             cleanup.enter_context(enough_descriptors(descriptors_for(clients)))
@@ -206,11 +207,12 @@ async def play(
             serve = partial(host, target, on, path=request.path, timeline=timeline, closely=None, **server_options)
             server = await cleanup.enter_async_context(in_own_loop(serve) if own_loop else serve())
             account.server = server
-            talking = partial(talk_with, server, connections)
-            await (run_in_own_loop(talking) if apart else talking())
+            await (
+                run_in_own_loop(partial(talk_with, server, connections)) if apart else talk_with(server, connections)
+            )
         connections.finish()
-        name, words = "none" if chosen is None else str(chosen), account.words or real or ""
-        return Run(server.handler, on, name, timeline, AUTOJUMP if real is None else "real", words)
+        name, clock_name = "none" if chosen is None else str(chosen), AUTOJUMP if real is None else "real"
+        return Run(server.handler, on, name, timeline, clock_name, account.words or real or "")
 
     if real is None:
         return await on_autojump(stage)
@@ -224,6 +226,19 @@ async def play(
     again = await stage(apart=True)
     # One that blocks at its first call alone, such as for an import, is told as it was.
     return again if _blocks_for_a_while(again) else run
+
+
+def _make_timeline(tell: Callable[[HandlerBlocked], None] | None) -> Timeline:
+    timeline = Timeline()
+
+    def look() -> None:
+        [event] = timeline.recorded(len(timeline) - 1)[:1]
+        if isinstance(event, HandlerBlocked) and tell is not None:
+            tell(event)
+
+    if tell is not None:
+        timeline.subscribe(look)
+    return timeline
 
 
 def check_values(messages: object, patience: object, clients: object = 1, talk: object = None) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from websockets.exceptions import ConnectionClosed
 
 import labkit
 from labkit.errors import UnknownName
-from labkit.exercises import Report, checking
+from labkit.exercises import Report, bugs, checking
 from labkit.exercises.hints import IN_A_SHELL
 from labkit.support.clock import scaled
 from tests import handlers
@@ -261,6 +264,68 @@ async def test_a_step_that_never_gives_the_loop_back_is_a_bug() -> None:
         rf"your handler kept the loop for [\d,]+ ms, in line ({line}|{line + 1}), until the lab ended", report.bug or ""
     )
     assert len(report.runs) == 1
+
+
+@pytest.mark.slow
+async def test_a_handler_that_keeps_the_loop_again_and_again_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up all its runs, so they are broken off, and one is played by itself and told."""
+    monkeypatch.setattr(bugs, "_OFTEN", (4, 0.2))
+
+    async def my_handler(websocket: Any) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                with suppress(TimeoutError):
+                    await websocket.send(await asyncio.wait_for(websocket.recv(), 0.001))
+                time.sleep(scaled(0.08))  # noqa: ASYNC251 - that is what is wrong with it
+
+    report = await labkit.check("receive-timeout", my_handler)
+    line = my_handler.__code__.co_firstlineno + 5
+    found = re.match(
+        rf"your handler kept the loop (\d+) times, for [\d,]+ ms in all, in line {line}: ", report.bug or ""
+    )
+    assert found, report
+    assert int(found[1]) >= 4
+    assert len(report.runs) == 1
+
+
+@pytest.mark.slow
+async def test_work_may_keep_the_loop_where_a_rule_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the exercise whose handler has jobs to do, every run is played."""
+    monkeypatch.setattr(bugs, "_OFTEN", (1, 0.01))
+    busy = labkit.EXERCISES["busy"]
+    [handler] = [wrong for wrong in busy.wrong if wrong.__name__ == "blocks_the_loop"]
+    rules = tuple(rule for rule in busy.rules if rule.name == "release")
+    monkeypatch.setitem(labkit.EXERCISES, "busy", dataclasses.replace(busy, rules=rules))
+    report = await labkit.check("busy", handler)
+    assert report.bug is None, report
+    assert len(report.runs) == 3
+
+
+async def test_a_handler_that_blocks_beside_others_alone_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it does not do so again, and its rules are asked."""
+    monkeypatch.setattr(bugs, "_OFTEN", (1, 0.05))
+    calls = 0
+
+    async def my_handler(websocket: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            time.sleep(scaled(0.15))  # noqa: ASYNC251 - as an import of a large module, at the first call
+        await labkit.EXERCISES["recv"].solution(websocket)
+
+    report = await labkit.check("recv", my_handler)
+    assert report.passed, report
+
+
+async def test_a_cancel_of_the_handlers_own_is_a_bug() -> None:
+    """Where nobody has cancelled it, after a goodbye on aiohttp's default."""
+
+    async def my_handler(request: Any) -> Any:
+        await labkit.EXERCISES["catch-cancelled"].solution(request)
+        raise asyncio.CancelledError
+
+    report = await labkit.check("catch-cancelled", my_handler)
+    assert "your handler ended as cancelled, though nobody cancelled it" in (report.bug or ""), report
 
 
 async def test_a_flood_of_notes_is_a_bug() -> None:

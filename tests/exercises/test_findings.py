@@ -121,6 +121,17 @@ def test_a_stray_exception_is_neither_a_loss_nor_the_labs_own() -> None:
         assert (find_stray_exception(run) is not None) is stray
 
 
+@pytest.mark.parametrize(("own", "asked", "stray"), [(True, False, True), (False, False, False), (True, True, False)])
+def test_a_cancel_that_nobody_asked_is_a_stray_exception(*, own: bool, asked: bool, stray: bool) -> None:
+    """Not one that may be a library's doing; nor where somebody has cancelled the handler."""
+    data = {"ending": "cancelled", "exception": None, "close_code": None, "call": 1}
+    data |= {"unasked": "though nobody cancelled it, in line 7", "own": own}
+    ended: Any = (10.7, "handler", "end", "cancelled", data)
+    cancelled: Any = (10.6, "handler", "cancelled", "cancelled", {"by": "connection_lost", "package": "aiohttp"})
+    found = find_stray_exception(told(CONNECT, START, FAULT, *[cancelled][: int(asked)], ended, STOP))
+    assert (found is not None and "nobody cancelled it, in line 7" in found) is stray
+
+
 def test_a_reader_that_stalls_is_noticed_from_the_send_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine takes its time to fill the buffers; of other faults the moment itself counts."""
     monkeypatch.delenv("LABKIT_TIME_SCALE", raising=False)

@@ -187,6 +187,40 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
+@of.keeps
+async def has_a_limit_that_each_pong_restarts(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request, heartbeat=0.5, receive_timeout=4)
+    async with labkit.resource("database"):
+        with suppress(TimeoutError):
+            await echo(ws)
+    return ws
+
+
+@of.keeps
+async def closes_from_a_watchdog(request: web.Request) -> web.WebSocketResponse:
+    ws, heard = await opened(request, autoping=False), asyncio.Event()
+
+    async def watch() -> None:
+        while not ws.closed:
+            heard.clear()
+            await ws.ping()
+            await asyncio.sleep(0.8)
+            if not heard.is_set():
+                await ws.close(code=1011)  # at once: the loop's receive() ends first
+
+    async with labkit.resource("database"):
+        watching = asyncio.create_task(watch())
+        try:
+            async for message in ws:
+                heard.set()
+                if message.type is WSMsgType.TEXT:
+                    await ws.send_str(message.data)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+    return ws
+
+
 @of.breaks("nothing-escapes")
 async def cancels_itself(request: web.Request) -> web.WebSocketResponse:
     ws, me, heard = await opened(request, autoping=False), asyncio.current_task(), asyncio.Event()

@@ -211,3 +211,21 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
     finally:
         await database.close()
     return ws
+
+
+class Hushed:
+    async def __aenter__(self) -> None:
+        self.database = await labkit.resource("database", closing=0.05).open()
+
+    async def __aexit__(self, *_: object) -> bool:
+        await self.database.close()
+        return True
+
+
+@of.breaks("passes")
+async def has_a_manager_that_swallows(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    async with Hushed():
+        async for message in ws:
+            await ws.send_str(message.data)
+    return ws
