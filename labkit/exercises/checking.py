@@ -162,9 +162,7 @@ async def _play_side_by_side(exercise: Exercise, handler: ExerciseHandler, clock
         clock: the clock of the runs.
         watch: whether to stop at once if the handler keeps the loop again and again in one of them.
     """
-    experiments = dict.fromkeys(
-        (on, trial) for rule in exercise.rules for on in rule.stacks or exercise.stacks for trial in rule.trials
-    )
+    experiments = dict.fromkeys(each for rule in exercise.rules for each in exercise.experiments(rule))
     # Those that may wait for long begin first: the short ones are played beside them, and not before.
     in_turn = sorted(experiments, key=lambda experiment: experiment[1].patience, reverse=True)
     most = room_for(_descriptors(experiments), max(1, round(_MOST / scaled(1.0))))
@@ -248,22 +246,18 @@ async def _play_again(
     """
     turns.keep_for(*runs.values())
     for rule in exercise.rules:
-        for on in rule.stacks or exercise.stacks:
-            for trial in rule.trials:
-                for _ in range(_AGAIN):
-                    run = runs[on, trial]
-                    if not _is_in_doubt(rule, run, trial) or _is_for_another(rule, run, trial, exercise):
-                        break
-                    runs[on, trial] = await _play_one(exercise, handler, on, trial, clock)
-                    turns.keep_for(runs[on, trial])
-                    if find_bug(runs[on, trial], trial) is not None:
-                        return  # by itself, it did it again: the machine was not to blame
-                ruling = _judge_run(rule, runs[on, trial], trial)
-                if ruling.state == "broken" and not ruling.late:
-                    break  # one run is enough
-            else:
-                continue
-            break
+        for on, trial in exercise.experiments(rule):
+            for _ in range(_AGAIN):
+                run = runs[on, trial]
+                if not _is_in_doubt(rule, run, trial) or _is_for_another(rule, run, trial, exercise):
+                    break
+                runs[on, trial] = await _play_one(exercise, handler, on, trial, clock)
+                turns.keep_for(runs[on, trial])
+                if find_bug(runs[on, trial], trial) is not None:
+                    return  # by itself, it did it again: the machine was not to blame
+            ruling = _judge_run(rule, runs[on, trial], trial)
+            if ruling.state == "broken" and not ruling.late:
+                break  # one run is enough
 
 
 def _is_for_another(rule: Rule, run: Run, trial: Trial, exercise: Exercise) -> bool:
@@ -272,7 +266,7 @@ def _is_for_another(rule: Rule, run: Run, trial: Trial, exercise: Exercise) -> b
     Of a handler that still runs, for example, it is neither known what it leaves behind, nor does it matter yet what it
     has not closed.
     """
-    asks = (each for each in exercise.rules if trial in each.trials and run.on in (each.stacks or exercise.stacks))
+    asks = (each for each in exercise.rules if (run.on, trial) in exercise.experiments(each))
     rulings = {each.name: _judge_run(each, run, trial) for each in asks}
     if rulings.pop(rule.name).state == "unknown":
         return any(each.state == "broken" for each in rulings.values())
@@ -297,10 +291,9 @@ def _forget_warnings(handler: ExerciseHandler) -> None:
 def _judge(rule: Rule, exercise: Exercise, runs: _Runs) -> RuleResult:
     """Apply a rule to each of its runs; the worst ruling counts, with the evidence of the first such run."""
     rulings: list[tuple[Ruling, Run]] = []
-    for on in rule.stacks or exercise.stacks:
-        for trial in rule.trials:
-            run = runs[on, trial]
-            rulings.append((_judge_run(rule, run, trial), run))
+    for on, trial in exercise.experiments(rule):
+        run = runs[on, trial]
+        rulings.append((_judge_run(rule, run, trial), run))
     return _worst(rule, rulings)
 
 

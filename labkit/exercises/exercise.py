@@ -49,6 +49,7 @@ class Trial:
         answered: whether the handler has to answer a message before the fault; if it does not, that is a bug.
         trap: whether the handler may raise an exception before the fault. Then a rule judges it; it is not a bug.
         options: keyword arguments for the library's own function.
+        stacks: the stacks on which it is played; all stacks of its rule if None.
     """
 
     fault: str | Fault | None
@@ -57,6 +58,7 @@ class Trial:
     answered: bool = True
     trap: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    stacks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,14 @@ class Exercise:
                 self.starter_source,
             ]
         )
+
+    def experiments(self, rule: Rule) -> list[tuple[str, Trial]]:
+        """List how the handler is played for a rule: each stack with each trial, and last those of some stacks only."""
+        everywhere = [trial for trial in rule.trials if trial.stacks is None]
+        return [
+            *((on, trial) for on in rule.stacks or self.stacks for trial in everywhere),
+            *((on, trial) for trial in rule.trials for on in trial.stacks or ()),
+        ]
 
     def __repr__(self) -> str:
         return f"<exercise {self.name}, notebook {self.notebook}: {self.title}>"

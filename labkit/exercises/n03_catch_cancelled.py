@@ -13,7 +13,7 @@ from labkit.events import CleanupOpen, HandlerCancelled, HandlerLine, HandlerNot
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.punctual import excess, stood_still, turn_at
 from labkit.exercises.rules import broken, cleans_up, kept, notes, passes_in_cleanup
-from labkit.exercises.staging import CancelledCleanup, TalksOn, wordless
+from labkit.exercises.staging import Burst, CancelledCleanup, TalksOn, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
 from labkit.faults import SecondCancel
@@ -277,6 +277,7 @@ GOODBYE = (Trial("close"),)
 QUIET = Trial(None, patience=2.5, trap=True)
 STAYS = (QUIET, Trial(TalksOn(every=0.3), patience=2.5), *wordless(QUIET))
 WORDLESS = wordless(Trial("reset"))
+ANSWERING = (Trial(Burst()),)
 CANCELLED = (Trial(SecondCancel(times=1)), Trial(SecondCancel(times=2)), Trial(CancelledCleanup()))
 
 CANCEL = ("aiohttp-cancel",)
@@ -288,7 +289,8 @@ EXERCISE = Exercise(
     goal='The handler gives each client one second, whether it talks or not, notes "interrupted" when it is cancelled, '
     'and then "time is up" if the limit did it; it notes neither for a client that says goodbye, unless a cancel comes '
     "after that. Mend it: every cancel passes, in the cleanup too; the limit holds, within 100 ms; and the database is "
-    "closed in full when the client vanishes, when its time is up, and, on aiohttp's default, after a goodbye.",
+    "closed in full when the client vanishes, when its time is up, and, on aiohttp's default, after a goodbye and "
+    "where an answer can no longer be sent.",
     starter=starter,
     solution=solution,
     hints=(
@@ -340,8 +342,9 @@ EXERCISE = Exercise(
         ),
         Rule(
             "release-too",
-            "So it is on aiohttp's default, where nobody cancels: after a goodbye, or when the client vanishes.",
-            GOODBYE + VANISHES,
+            "So it is on aiohttp's default, where nobody cancels: after a goodbye, or when the client vanishes, also "
+            "where an answer can no longer be sent.",
+            GOODBYE + VANISHES + ANSWERING,
             in_time(cleans_up),
             ("aiohttp",),
         ),

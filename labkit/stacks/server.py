@@ -234,7 +234,12 @@ class Server:
     async def _in_own_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._loop is asyncio.get_running_loop():
             return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:  # the loop has ended by itself, as after an interrupt in a handler
+            coroutine.close()
+            raise
+        return await asyncio.wrap_future(future)
 
     def _begin_shutdown(self) -> None:
         if self._shutdown is None:

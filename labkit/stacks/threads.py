@@ -66,7 +66,8 @@ async def in_own_loop(make: Callable[[], AbstractAsyncContextManager[T]]) -> Asy
     async def stop() -> None:
         if entered.done():
             _, there, leave = entered.result()
-            there.call_soon_threadsafe(leave.set)
+            with contextlib.suppress(RuntimeError):  # it has ended by itself, as after an interrupt in a handler
+                there.call_soon_threadsafe(leave.set)
         await asyncio.wait([ended])
         thread.join()
 

@@ -57,7 +57,7 @@ async def test_a_broken_rule_has_its_evidence() -> None:
     connect = report.run.timeline.select("client", "connect")[0].at
     fault = report.run.timeline.select("wire", "fault")[0].at
     assert found[1] == f"{(fault - connect) * 1000:,.0f}"
-    assert "(5 of 10 runs)" in result.where
+    assert "(6 of 11 runs)" in result.where
     assert 'Stuck? labkit.hint("unclean-exit")' in str(report)
     assert "Stuck? `labkit hint unclean-exit`" in report.text(1000, IN_A_SHELL)
     assert max(map(len, report.text(40).splitlines())) <= 40

@@ -63,6 +63,21 @@ async def test_an_error_in_the_block_ends_the_thread_too() -> None:
     assert log == ["enter", "leave"]
 
 
+async def test_a_loop_that_has_ended_by_itself_is_left_all_the_same() -> None:
+    """An interrupt that a handler raises cancels what runs there; that comes here, and nothing else does."""
+
+    @asynccontextmanager
+    async def ends() -> AsyncIterator[threading.Thread]:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel, "an interrupt")
+        yield threading.current_thread()
+
+    with pytest.raises(asyncio.CancelledError):
+        async with in_own_loop(ends) as other:
+            await asyncio.to_thread(other.join)
+
+
 @pytest.mark.parametrize("on", handlers.STACKS)
 async def test_a_run_with_a_blocked_loop_may_be_interrupted_at_any_moment(on: str) -> None:
     """Once or twice in a row: the thread ends, its sockets are closed, and the next run works."""

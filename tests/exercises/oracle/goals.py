@@ -250,6 +250,7 @@ def _unclean_exit() -> Iterator[Look]:
         for what, act in VANISHES.items():
             yield Look(on, what, act, (echoes, passes, closes(1)))
         yield Look(on, "reset without a word", _waits(_reset), (passes, closes(1)), say=())
+    yield Look("aiohttp", "many messages and a reset", _burst, (closes(1),))
 
 
 def _heartbeat() -> Iterator[Look]:
@@ -293,6 +294,7 @@ def _catch_cancelled() -> Iterator[Look]:
     yield Look(hc, "1000", NORMAL["1000"], (echoes, passes, _no_interruption))
     yield Look("aiohttp", "1000", NORMAL["1000"], (echoes, passes, _no_interruption, closes(1)))
     yield Look("aiohttp", "reset", _reset, (echoes, closes(1), passes))
+    yield Look("aiohttp", "many messages and a reset", _burst, (closes(1),))
     for times in (1, 2):
         yield Look(hc, f"{times} cancels", _cancels(times), (echoes, _ends_as_cancelled))
     yield Look("aiohttp", "1000, and a cancel in the cleanup", _closes_and_cancels, (echoes, _ends_as_cancelled))

@@ -306,3 +306,26 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
     finally:
         await database.close()
     return ws
+
+
+@of.breaks("release-too")
+async def closes_in_each_branch_that_it_knows(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    database = await labkit.resource("database", closing=0.05).open()
+    try:
+        async with asyncio.timeout(1):
+            try:
+                async for message in ws:
+                    await ws.send_str(message.data)
+            except asyncio.CancelledError:
+                labkit.note("interrupted")
+                raise
+    except TimeoutError:
+        labkit.note("time is up")
+        await database.close()
+    except asyncio.CancelledError:
+        await database.close()
+        raise
+    else:
+        await database.close()
+    return ws

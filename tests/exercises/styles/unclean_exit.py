@@ -130,7 +130,7 @@ async def reading_in_a_task(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
-@of.keeps
+@of.breaks("release")  # not after a send that fails
 async def catches_and_raises(request: web.Request) -> web.WebSocketResponse:
     ws = await opened(request)
     database = await labkit.resource("database", closing=0.02).open()
@@ -228,4 +228,18 @@ async def has_a_manager_that_swallows(request: web.Request) -> web.WebSocketResp
     async with Hushed():
         async for message in ws:
             await ws.send_str(message.data)
+    return ws
+
+
+@of.breaks("release")
+async def leaves_its_generator_open(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+
+    async def heard() -> AsyncIterator[str]:
+        async with labkit.resource("database", closing=0.05):
+            async for message in ws:
+                yield message.data
+
+    async for text in heard():  # a send that fails leaves it at its yield
+        await ws.send_str(text)
     return ws
