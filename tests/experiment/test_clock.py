@@ -367,18 +367,6 @@ async def test_what_a_handler_raises_comes_out_of_it() -> None:
         await play(handler)
 
 
-async def test_a_handler_that_stops_its_loop_is_waited_for_no_longer() -> None:
-    """On the real clock, this ends the program; here, the loop is the lab's, and its thread ends with it."""
-
-    async def stops_the_loop(websocket: Any) -> None:
-        await websocket.recv()
-        asyncio.get_running_loop().stop()
-        await websocket.recv()
-
-    with pytest.raises(LabError, match=r"has ended before the experiment: RuntimeError: Event loop stopped"):
-        await play(stops_the_loop)
-
-
 async def test_nobody_waits_for_a_clock_whose_thread_is_gone() -> None:
     """Whether it is gone before the experiment begins, or before the experiment's end has been told."""
     thread = clocks._Thread(asyncio.get_running_loop())
