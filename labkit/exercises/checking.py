@@ -26,7 +26,7 @@ from labkit.exercises.punctual import Turns, was_held_up
 from labkit.exercises.registry import EXERCISES
 from labkit.exercises.report import Report, RuleResult
 from labkit.exercises.summary import Summary
-from labkit.experiment.clocks import one_autojump_loop
+from labkit.experiment.clocks import AUTOJUMP, on_autojump, one_autojump_loop, why_real
 from labkit.experiment.play import play
 from labkit.experiment.run import Run
 from labkit.support.autojump import ClockName
@@ -230,11 +230,16 @@ def _descriptors(experiments: Iterable[tuple[str, Trial]]) -> int:
 
 
 async def _play_one(exercise: Exercise, handler: ExerciseHandler, on: str, trial: Trial, clock: ClockName) -> Run:
+    async def stage() -> Run:
+        async with nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
+            return await play(
+                played, on, trial.fault, messages=trial.messages, patience=trial.patience, clock=clock, **trial.options
+            )
+
     _forget_warnings(handler)
-    async with nullcontext(handler) if exercise.given is None else exercise.given(handler) as played:
-        return await play(
-            played, on, trial.fault, messages=trial.messages, patience=trial.patience, clock=clock, **trial.options
-        )
+    # What the handler is given belongs to the loop in which it runs.
+    jumps = exercise.given is not None and clock == AUTOJUMP and why_real((handler,), None) is None
+    return await (on_autojump(stage) if jumps else stage())
 
 
 async def _play_again(

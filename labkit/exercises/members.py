@@ -35,6 +35,8 @@ MESSAGES: Final = ("hello", "again")
 _DEAD = 3
 #: How long a message to another client may take, and the longest time that it stays; in seconds.
 _ARRIVAL, _STAY = 0.25, 60.0
+#: How long the buffer of a member is full, in seconds.
+_FULL = 0.02
 
 
 class Members(set[ServerConnection]):
@@ -44,17 +46,25 @@ class Members(set[ServerConnection]):
         members: those that are there.
         comers: those that join as soon as somebody iterates over the set and lets the loop run: in the middle of the
             round, if it is not over by then.
+        slow: the member whose client reads slowly. Its buffer is full when they join, so a ``send()`` waits.
     """
 
-    def __init__(self, members: Iterable[ServerConnection] = (), comers: Iterable[ServerConnection] = ()) -> None:
+    def __init__(
+        self, members: Iterable[ServerConnection], comers: Iterable[ServerConnection], slow: ServerConnection
+    ) -> None:
         super().__init__(members)
         self.joined: dict[ServerConnection, float] = {}
         self._comers = list(comers)
+        self._slow = slow
         self._clock = clock_of(asyncio.get_running_loop())
 
     def __iter__(self) -> Iterator[ServerConnection]:
-        while self._comers:
-            asyncio.get_running_loop().call_soon(self.add, self._comers.pop())
+        comers, self._comers = self._comers, []
+        if comers:
+            # What a transport tells its connection when its buffer is full, and when it has room again.
+            self._slow.pause_writing()
+            asyncio.get_running_loop().call_soon(self.update, comers)
+            asyncio.get_running_loop().call_later(_FULL, self._slow.resume_writing)
         return super().__iter__()
 
     def add(self, member: ServerConnection, /) -> None:
@@ -116,12 +126,13 @@ async def given(handler: ExerciseHandler) -> AsyncIterator[ExerciseHandler]:
     """Give the handler a set with other connections: a live one, and some that have ended.
 
     All are real. A dead one is like a connection that another handler did not remove. When the handler's client has
-    its first answer, another live one joins; and one that is gone at once joins as soon as others can.
+    its first answer, another live one joins; and one that is gone at once joins in the middle of a round, when the live
+    one has no room for a message.
     """
     comer, *dead = await _dead_connections()
     called: asyncio.Future[Timeline] = asyncio.get_running_loop().create_future()
     async with _another_client() as other, _another_client() as late:
-        members = Members([*dead, other.connection], [comer])
+        members = Members([*dead, other.connection], [comer], other.connection)
 
         @functools.wraps(handler)
         async def call(websocket: ServerConnection) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 import labkit
 from labkit.exercises.exercise import Exercise, Rule, Trial
 from labkit.exercises.rules import answers, closes, leaves_nothing, passes
-from labkit.exercises.staging import wordless
+from labkit.exercises.staging import LateCancel, wordless
 from labkit.faults import SecondCancel
 
 
@@ -127,7 +127,7 @@ async def always_cancelled(request: web.Request) -> web.WebSocketResponse:
 
 _closes = closes(3, in_one_go=True)
 
-CLOSE = (Trial("close"),)
+CLOSE = (Trial("close"), Trial(LateCancel(resources=3)))
 CANCEL = (Trial("reset"), Trial(SecondCancel(times=1)), *wordless(Trial("reset")))
 
 EXERCISE = Exercise(
@@ -135,8 +135,8 @@ EXERCISE = Exercise(
     notebook="06",
     title="three resources, and a cancel in the middle of closing them",
     goal="With `handler_cancellation=True` a polite client cancels your handler while it closes its three resources. "
-    "Close all three, each in one go, before the handler ends, and let the cancel pass; without one, on aiohttp's "
-    "default, return.",
+    "Open them first of all; close all three, each in one go, before the handler ends, and let the cancel pass; "
+    "without one, on aiohttp's default, return.",
     starter=starter,
     solution=solution,
     hints=(

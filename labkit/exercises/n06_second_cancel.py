@@ -12,7 +12,7 @@ from labkit.events import HandlerCancelled
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
 from labkit.exercises.n06_one_cancel import solution as for_one_cancel
 from labkit.exercises.rules import answers, closes, leaves_nothing, passes
-from labkit.exercises.staging import wordless
+from labkit.exercises.staging import CancelledClosings, wordless
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
 from labkit.faults import SecondCancel
@@ -122,7 +122,7 @@ def holds(run: Run) -> Ruling:
     """All three are closed, though the fault has cancelled the handler again and again meanwhile."""
     summary, ruling = Summary(run), closes(3, in_one_go=True)(run)
     fault = summary.fault
-    asked = 0 if fault is None else int(fault.knobs.get("times", 0))
+    asked = 0 if fault is None or fault.fault != SecondCancel.name else int(fault.knobs.get("times", 0))
     struck = len([cancel for cancel in summary.after_the_fault.all(HandlerCancelled) if cancel.package == "labkit"])
     if ruling.state == "kept" and struck < asked:
         return Ruling("unknown", f"{ruling.evidence}; only {struck} of {asked} cancels came before that", late=True)
@@ -130,7 +130,7 @@ def holds(run: Run) -> Ruling:
 
 
 CANCELS = (Trial(SecondCancel(times=2)), Trial(SecondCancel(times=4)), Trial(SecondCancel(times=25)))
-TALKS = (*CANCELS, Trial("close"), Trial("reset"))
+TALKS = (*CANCELS, Trial(CancelledClosings()), Trial("close"), Trial("reset"))
 ALL = TALKS + wordless(Trial("reset"))
 
 EXERCISE = Exercise(
@@ -138,8 +138,8 @@ EXERCISE = Exercise(
     notebook="06",
     title="a cleanup that holds, however often it is cancelled",
     goal="Your solution for one cancel waits for its closing task a second time, and there the second cancel strikes. "
-    "Close all three resources, each in one go, however many cancels come, here up to 25, and still let the cancel "
-    "pass; without one, return.",
+    "Open all three resources first of all, and close them, each in one go, however many cancels come, here up to 25; "
+    "and still let the cancel pass; without one, return.",
     starter=for_one_cancel,
     solution=solution,
     hints=(

@@ -234,8 +234,8 @@ EXERCISE = Exercise(
     title="a set of connections that everybody shares",
     goal="Your handler gets a second argument, a set with the connections of all clients. Add yours at once, send "
     "each message to all who are there then, once, and remove yours at every ending, but nobody's who is still there. "
-    "Some of those in the set have been dead for a while, and others join at any time. No exception leaves your "
-    "handler, and nothing is logged.",
+    "Some of those in the set have been dead for a while; one reads slowly, so that a `send()` to it waits; and others "
+    "join at any time, meanwhile too. No exception leaves your handler, and nothing is logged.",
     starter=starter,
     solution=solution,
     hints=(

@@ -12,10 +12,12 @@ from websockets.exceptions import ConnectionClosed
 import labkit
 from labkit.events import ClientRecv, ClientSend
 from labkit.exercises.exercise import Exercise, Rule, Ruling, Trial
+from labkit.exercises.punctual import stood_still
 from labkit.exercises.rules import broken, cleans_up, kept, leaves_nothing, quiet, within
-from labkit.exercises.staging import AllAtOnce, InTheMiddle, wordless
+from labkit.exercises.staging import AllAtOnce, InTheMiddle, WhenAnswered, wordless
 from labkit.exercises.summary import Summary, milliseconds
 from labkit.experiment.run import Run
+from labkit.support.clock import scaled
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -183,6 +185,9 @@ def done(run: Run) -> Ruling:
             took = answers[number].at - job.at
             if took < 0.9 * _seconds(job):
                 return broken(f"{job_came}; its answer came {milliseconds(took)} later, so it was not done")
+            most = sum(map(_seconds, jobs)) if at_once else _seconds(job)  # of several, one may wait for another
+            if most < _LONG and took - most - stood_still(run, job.at, answers[number].at) > scaled(_SLACK):
+                return broken(f"{job_came}; its answer came only {milliseconds(took)} later")
             if _seconds(job) >= _LONG:
                 stood = "so your handler keeps the loop from everything else, and the shutdown could not begin"
                 return broken(f"{job_came}; its answer came {milliseconds(took)} later, before the end: {stood}")
@@ -198,10 +203,12 @@ def _seconds(job: ClientSend) -> float:
 #: A handler that keeps the loop for longer, in seconds, does its job in the loop.
 _FREE = 0.25
 _LONG = 30.0
+#: How long after its time the answer to a job may come, in seconds, multiplied by ``LABKIT_TIME_SCALE``.
+_SLACK = 0.4
 # The job takes longer than the second that a handler has at the shutdown, so a limit on every job breaks a rule.
-STAYS = (Trial(None, messages=("1.2",), patience=3.0, answered=False),)
+STAYS = (Trial(None, messages=("2.2",), patience=4.0, answered=False),)
 AT_ONCE = (Trial(AllAtOnce(messages=("0.3", "0.05")), messages=("0.01",)),)
-SHORT = (Trial("shutdown", messages=("0.01", "0.1")),)
+SHORT = (Trial(WhenAnswered("shutdown"), messages=("0.01", "0.1")),)
 LONG = (Trial(InTheMiddle("shutdown"), messages=("0.01",)), Trial(InTheMiddle("close"), messages=("0.01",)))
 VANISHES = (Trial(InTheMiddle("reset"), messages=("0.01",)),)
 WORDLESS = wordless(Trial("close"), Trial("shutdown"))

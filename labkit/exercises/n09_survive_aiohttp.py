@@ -142,7 +142,7 @@ EXERCISE = Exercise(
     goal="Echo each message, with a database open. Whatever happens, on aiohttp's default and with "
     "`handler_cancellation=True`: the handler ends within 2 s of its connection's end, and so it does when a client no "
     "longer reads and a send waits; it closes its database in full before that; no exception escapes but a cancel, and "
-    "nothing is left behind. A client that is only slow or quiet is kept.",
+    "nothing is left behind. A client that is only slow or quiet, or both, is kept.",
     starter=starter,
     solution=solution,
     hints=(

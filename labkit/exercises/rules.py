@@ -77,20 +77,24 @@ def answers(run: Run) -> Ruling:
 
 
 def answers_after(run: Run) -> Ruling:
-    """A message that the client sends after the fault comes back."""
+    """Each message that the client sends after the fault comes back, in order."""
     summary = Summary(run)
     if summary.fault is None:
         # A handler that ended before the fault cannot answer any more.
         return Ruling("unknown" if summary.end is None else "broken", f"the fault did not strike: {summary.ended}")
-    sent = summary.after_the_fault.first(ClientSend)
-    if sent is None:
+    sent = list(summary.after_the_fault.all(ClientSend))
+    if not sent:
         return Ruling("unknown", f"{summary.struck}; the client said nothing after it")
-    received = next((event for event in summary.after_the_fault.all(ClientRecv) if event.text == sent.text), None)
-    if received is None:
-        return broken(
-            f"{summary.struck}, and the client spoke at {summary.at(sent)}; no answer came, and {summary.ended}"
-        )
-    return kept(f"the client spoke at {summary.at(sent)} and had its answer at {summary.at(received)}")
+    received = list(summary.after_the_fault.all(ClientRecv))
+    rest = iter(received)
+    for message in sent:
+        if not any(answer.text == message.text for answer in rest):
+            had = f"{summary.listed(received)} came back" if received else "no answer came"
+            return broken(
+                f"{summary.struck}, and the client sent {message.text} at {summary.at(message)}; {had}, and "
+                f"{summary.ended}"
+            )
+    return kept(f"{summary.struck}; then {_messages(len(sent))}, each back by {summary.at(received[-1])}")
 
 
 def closes(number: int, *, in_one_go: bool = False) -> Callable[[Run], Ruling]:

@@ -13,6 +13,7 @@ from labkit.events import (
     ClientError,
     ClientRecv,
     Event,
+    HandlerCancelled,
     HandlerEnd,
     HandlerRecv,
     LoopBlocked,
@@ -31,8 +32,12 @@ __all__ = [
     "AllAtOnce",
     "Burst",
     "CancelledCleanup",
+    "CancelledClosings",
     "InTheMiddle",
+    "LateCancel",
+    "SlowAndQuiet",
     "TalksOn",
+    "WhenAnswered",
     "empty",
     "wordless",
 ]
@@ -120,6 +125,31 @@ class InTheMiddle(Fault, name="in-the-middle", family=_FAMILY):
 
 
 @dataclass(frozen=True)
+class WhenAnswered(Fault, name="when-answered", family=_FAMILY):
+    """A fault strikes when the client has an answer to each of its messages, in whatever way the handler works on them.
+
+    Args:
+        fault: the name of the fault.
+    """
+
+    happened = "it struck when all was answered"
+    ends = "connection"
+    demands = "end"
+    needs = "server"
+
+    fault: str = "shutdown"
+
+    async def due(self, scene: Scene) -> bool:
+        """Wait for the answers."""
+        await _all_answered(scene)
+        return True
+
+    async def strike(self, scene: Scene) -> None:
+        """Let the fault strike."""
+        await find_fault(self.fault).strike(scene)
+
+
+@dataclass(frozen=True)
 class AllAtOnce(Fault, name="all-at-once", family=_FAMILY):
     """The client sends messages at once, and waits for as many answers.
 
@@ -194,6 +224,26 @@ class Burst(Fault, name="burst-then-reset", family=_FAMILY):
 
 
 @dataclass(frozen=True)
+class SlowAndQuiet(Fault, name="slow-and-quiet", family=_FAMILY):
+    """The network becomes slow, and the client says nothing any more.
+
+    Args:
+        delay: the delay in seconds from one end to the other. ``LABKIT_TIME_SCALE`` does not change it: nor does it
+            change a handler's own limit for a pong.
+    """
+
+    happened = "the network became slow, and the client quiet"
+    ends = "nothing"
+    demands = "stay"
+
+    delay: float = 0.02
+
+    async def strike(self, scene: Scene) -> None:
+        """Slow the connection down."""
+        scene.wire.slow(self.delay, None)
+
+
+@dataclass(frozen=True)
 class CancelledCleanup(Fault, name="cancelled-cleanup", family=_FAMILY):
     """The client says goodbye, and the handler is cancelled in the middle of the cleanup that follows.
 
@@ -213,6 +263,66 @@ class CancelledCleanup(Fault, name="cancelled-cleanup", family=_FAMILY):
             await scene.timeline.until(
                 lambda event: isinstance(event, CleanupClosing | HandlerEnd), scene.patience, start=start
             )
+            await scene.server.cancel()
+
+
+@dataclass(frozen=True)
+class CancelledClosings(Fault, name="cancelled-closings", family=_FAMILY):
+    """The client says goodbye, and the handler is cancelled whenever it begins to close something.
+
+    Args:
+        times: how many cancels at most.
+    """
+
+    happened = "the client said goodbye"
+    ends = "connection"
+    demands = "end"
+    needs = "server"
+
+    times: int = 10
+
+    async def strike(self, scene: Scene) -> None:
+        """Close the connection; cancel the handler in each of its closings."""
+        start = len(scene.timeline)
+        await Close().strike(scene)
+        for _ in range(self.times):
+            event = await scene.timeline.until(
+                lambda event: isinstance(event, CleanupClosing | HandlerEnd), scene.patience, start=start
+            )
+            if not isinstance(event, CleanupClosing):
+                return
+            start = len(scene.timeline)
+            await scene.server.cancel()
+
+
+@dataclass(frozen=True)
+class LateCancel(Fault, name="late-cancel", family=_FAMILY):
+    """The client says goodbye, and the handler is cancelled when it closes the last of some resources.
+
+    If something else has cancelled it by then, that is all: it is cancelled once.
+
+    Args:
+        resources: how many resources it closes.
+    """
+
+    happened = "the client said goodbye"
+    ends = "connection"
+    demands = "end"
+    needs = "server"
+
+    resources: int = 1
+
+    async def strike(self, scene: Scene) -> None:
+        """Close the connection; when the last closing begins, cancel the handler."""
+        start, begun = len(scene.timeline), 0
+        await Close().strike(scene)
+
+        def is_last(event: Event) -> bool:
+            nonlocal begun
+            begun += isinstance(event, CleanupClosing)
+            return begun == self.resources or isinstance(event, HandlerEnd | HandlerCancelled)
+
+        if isinstance(await scene.timeline.until(is_last, scene.patience, start=start), CleanupClosing):
             await scene.server.cancel()
 
 

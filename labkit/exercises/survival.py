@@ -17,7 +17,7 @@ from labkit.exercises.rules import (
     stays,
     within,
 )
-from labkit.exercises.staging import Burst, empty, wordless
+from labkit.exercises.staging import Burst, CancelledCleanup, SlowAndQuiet, empty, wordless
 from labkit.exercises.summary import Summary
 from labkit.experiment.run import Run
 from labkit.faults import FAULTS, SecondCancel
@@ -59,11 +59,13 @@ def survival(*, over: Iterable[str] = (), shutdown: dict[str, float] | None = No
                 trial = replace(trial, messages=_LONG)
             trials["end" if name in named else fault.demands].append(trial)
 
+    trials["stay"].append(Trial(SlowAndQuiet(), patience=_STAYS))
     trials["end"].append(Trial(Burst(), patience=_PATIENCE))
     trials["end"] += wordless(Trial("close", patience=_PATIENCE), Trial("reset", patience=_PATIENCE))
     # Twice is not enough where the second one still meets what the first one has interrupted, as `wait_for` of Python
     # 3.11 waits for it.
     trials["end"].append(Trial(SecondCancel(times=4), patience=_PATIENCE))
+    trials["end"].append(Trial(CancelledCleanup(), patience=_PATIENCE))
 
     def facing(*demands: Demand) -> tuple[Trial, ...]:
         return tuple(trial for demand in demands for trial in trials[demand])
@@ -85,7 +87,12 @@ def survival(*, over: Iterable[str] = (), shutdown: dict[str, float] | None = No
             facing("answer"),
             answers_after,
         ),
-        Rule("keeps", "A client that is only quiet, here for 5 s, is kept.", facing("stay"), stays),
+        Rule(
+            "keeps",
+            "A client that is only quiet, here for 5 s, is kept, though all takes 20 ms each way.",
+            facing("stay"),
+            stays,
+        ),
         Rule(
             "in-doubt",
             "If a proxy may cut the connection, you keep it, or you notice its end.",

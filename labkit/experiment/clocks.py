@@ -278,7 +278,7 @@ async def one_autojump_loop(clock: object) -> AsyncIterator[Clock]:
 
 
 async def on_autojump(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine in a loop whose time jumps, in another thread than the running loop.
+    """Run a coroutine in a loop whose time jumps: the running one if it is such a loop, or one in another thread.
 
     Args:
         make: makes the coroutine.
@@ -287,6 +287,8 @@ async def on_autojump(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         What it returns. What it raises passes through. A cancel of the caller cancels it, and is raised when it has
         ended.
     """
+    if isinstance(asyncio.get_running_loop(), AutojumpLoop):
+        return await make()
     with wakeups():
         async with one_autojump_loop(AUTOJUMP):
             thread = _shared.get()

@@ -193,24 +193,27 @@ def timers_of(call: Call) -> dict[asyncio.TimerHandle, float]:
         call: the call of the handler.
 
     Returns:
-        When each of them is due, in the loop's time. Timers of asyncio, of anyio and of the library do not count, such
+        When each of them is due, in the loop's time. Timers that asyncio, anyio and the library set do not count, such
         as those of ``asyncio.sleep``: what they wake is a task.
     """
-    others = {"asyncio", "_asyncio", "anyio", *call.packages}
     return {
         handle: handle.when()
         for handle in getattr(asyncio.get_running_loop(), "_scheduled", ())
         if not handle._cancelled  # noqa: SLF001
         and handle._context.get(scope) == call.here  # noqa: SLF001 - as few steps as may be
-        and _package_of(handle._callback) not in others  # noqa: SLF001 - asyncio has no public way to ask this
+        and not _is_of(handle._callback, call.packages)  # noqa: SLF001 - asyncio has no public way to ask this
     }
 
 
-def _package_of(callback: Any) -> str:
+def _is_of(callback: Any, packages: Collection[str]) -> bool:
+    """Whether a library has set a timer, or asyncio or anyio for itself: what these call then is private."""
     while isinstance(callback, functools.partial):
         callback = callback.func
     module = getattr(callback, "__module__", None) or type(getattr(callback, "__self__", callback)).__module__
-    return str(module).partition(".")[0]
+    package = str(module).partition(".")[0]
+    if package in {"asyncio", "_asyncio", "anyio"}:
+        return getattr(callback, "__name__", "_").startswith("_")
+    return package in packages
 
 
 def _package(coroutine: Any) -> str:

@@ -21,6 +21,7 @@ import labkit
 from labkit.errors import UnknownName
 from labkit.exercises import Report, bugs, checking
 from labkit.exercises.hints import IN_A_SHELL
+from labkit.support.autojump import ClockName
 from labkit.support.clock import scaled
 from tests import handlers
 from tests.left import Child, children, sockets
@@ -435,6 +436,28 @@ async def test_a_handler_that_never_ends_is_not_played_again(monkeypatch: pytest
     assert report.unknown == ("no-rest", "nothing-escapes")
     assert report.broken == ("ends", "release")
     assert started == len(report.runs)
+
+
+@pytest.mark.parametrize("clock", ["real", "autojump"])
+async def test_what_a_handler_is_given_is_of_the_loop_in_which_it_runs(clock: ClockName) -> None:
+    """It may wait for what another client answers."""
+
+    async def handler(websocket: Any, members: Any) -> None:
+        members.add(websocket)
+        try:
+            async for message in websocket:
+                for member in list(members):
+                    with suppress(ConnectionClosed):
+                        if member is not websocket:
+                            await (await member.ping())
+                        await member.send(message)
+        except ConnectionClosed:
+            pass
+        finally:
+            members.remove(websocket)
+
+    report = await labkit.check("members", handler, clock=clock)
+    assert report.passed, report
 
 
 async def test_a_rule_is_unknown_where_its_fault_never_struck() -> None:

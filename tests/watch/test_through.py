@@ -197,6 +197,24 @@ async def leaves_it_to_a_timer(given: Any) -> Any:
     return ws
 
 
+async def has_a_timer_fill_a_queue(given: Any) -> Any:
+    """The timer calls a method of asyncio's own, and that wakes the task that answers."""
+    ws, send, messages = await enter(given)
+    box: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer() -> None:
+        while True:
+            await send(await box.get())
+
+    answering = asyncio.create_task(answer())
+    try:
+        async for message in messages:
+            asyncio.get_running_loop().call_later(0.1, box.put_nowait, message)
+    finally:
+        answering.cancel()
+    return ws
+
+
 async def looks_for_mail(given: Any) -> Any:
     """A second task looks from time to time whether there is something to send."""
     ws, send, messages = await enter(given)
@@ -284,6 +302,7 @@ ANSWERS = (
     leaves_it_to_a_pool,
     hands_it_to_a_thread,
     leaves_it_to_a_timer,
+    has_a_timer_fill_a_queue,
     looks_for_mail,
     asks_upstream,
     gives_up_waiting,

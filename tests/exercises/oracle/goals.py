@@ -70,6 +70,10 @@ async def _silence(stage: Stage) -> None:
 async def _stays(_: Stage) -> None: ...
 
 
+async def _becomes_slow(stage: Stage) -> None:
+    stage.peer.slow_down(0.02)
+
+
 def _waits(act: Act) -> Act:
     """Do so when a handler that nobody has told anything has got as far as it can."""
 
@@ -473,7 +477,7 @@ def _does(number: int, shortest: float) -> Judge:
 
 def _busy() -> Iterator[Look]:
     ws = "websockets"
-    yield Look(ws, "a job of 1.2 s", _at_once("1.2"), (_does(1, 1.2),), 0.1, ())
+    yield Look(ws, "a job of 2.2 s", _at_once("2.2"), (_does(1, 2.2),), 0.1, ())
     yield Look(ws, "two at once", _at_once("0.3", "0.05"), (_does(2, 0.3),), 0.1, ())
     yield Look(ws, "short ones", _shutdown, (_does(2, 0), returns), 2, ("0.01", "0.1"))
     for what, act in {"shutdown": _shutdown, "1000": NORMAL["1000"]}.items():
@@ -500,7 +504,9 @@ def _survives(*stacks: str) -> Iterator[Look]:
         yield Look(on, "reset without a word", _waits(_reset), (_ends_well, *ends), 3.0, ())
         for times in (1, 2, 4):
             yield Look(on, f"{times} cancels", _cancels(times), (echoes, _ends_well, *ends))
+        yield Look(on, "1000 and a cancel", _closes_and_cancels, (echoes, _ends_well, *ends))
         yield Look(on, "quiet", _stays, (echoes, stays), 5.2)
+        yield Look(on, "slow and quiet", _becomes_slow, (echoes, stays), 5.2)
 
 
 GOALS: Final[dict[str, list[Look]]] = {

@@ -285,3 +285,68 @@ async def one_job_and_no_more(websocket: ServerConnection) -> None:
 async def does_no_job_at_all(websocket: ServerConnection) -> None:
     async with labkit.resource("worker"):
         assert websocket.request is not None
+
+
+@of.keeps
+async def has_timers_fill_a_queue(websocket: ServerConnection) -> None:
+    done: asyncio.Queue[str] = asyncio.Queue()
+    timers: list[asyncio.TimerHandle] = []
+
+    async def answer() -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await websocket.send(await done.get())
+
+    async with labkit.resource("worker"):
+        answering = asyncio.create_task(answer())
+        try:
+            async for seconds in websocket:
+                timer = asyncio.get_running_loop().call_later(float(seconds), done.put_nowait, "done")
+                timers.append(timer)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            answering.cancel()
+            await asyncio.wait([answering])
+
+
+@of.breaks("done")
+async def takes_two_seconds_at_least(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed):
+            async for seconds in websocket:
+                if await job_or_end(websocket, asyncio.sleep(max(float(seconds), 2.0))):
+                    await websocket.send("done")
+
+
+@of.breaks("done")
+async def gives_up_what_takes_two_seconds(websocket: ServerConnection) -> None:
+    async with labkit.resource("worker"):
+        with suppress(ConnectionClosed, TimeoutError):
+            async for seconds in websocket:
+                if await asyncio.wait_for(job_or_end(websocket, asyncio.sleep(float(seconds))), 2.0):
+                    await websocket.send("done")
+
+
+@of.keeps
+async def waits_for_what_is_due_next(websocket: ServerConnection) -> None:
+    loop = asyncio.get_running_loop()
+    due: list[float] = []
+    message: asyncio.Task[Any] | None = None
+    async with labkit.resource("worker"):
+        try:
+            while True:
+                message = message or asyncio.ensure_future(websocket.recv())
+                await asyncio.wait([message], timeout=max(0.0, min(due) - loop.time()) if due else None)
+                while due and min(due) <= loop.time():
+                    due.remove(min(due))
+                    await websocket.send("done")
+                if message.done():
+                    due.append(loop.time() + float(message.result()))
+                    message = None
+        except ConnectionClosed:
+            pass
+        finally:
+            if message is not None:
+                message.cancel()
+                await asyncio.gather(message, return_exceptions=True)

@@ -273,3 +273,68 @@ async def asks_for_a_name_first(websocket: ServerConnection, members: Members) -
         with suppress(ConnectionClosed):
             async for message in websocket:
                 broadcast(members, message)
+
+
+@of.keeps
+async def waits_for_the_end_of_the_dead(websocket: ServerConnection, members: Members) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            for member in list(members):
+                try:
+                    await member.send(message)
+                except ConnectionClosed:
+                    await member.wait_closed()
+                    members.discard(member)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+@of.breaks("reaches")
+async def sends_while_others_join(websocket: ServerConnection, members: Members) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            for member in members:
+                with suppress(ConnectionClosed):
+                    await member.send(message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+@of.breaks("strikes-off")
+async def throws_out_the_slow(websocket: ServerConnection, members: Members) -> None:
+    async def tell(member: ServerConnection, message: Any) -> None:
+        sending = asyncio.ensure_future(member.send(message))
+        await asyncio.sleep(0)
+        if not sending.done():
+            members.discard(member)
+        with suppress(ConnectionClosed):
+            await sending
+
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            await asyncio.gather(*(tell(member, message) for member in list(members)))
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+@of.breaks("strikes-off")
+async def closes_for_everybody(websocket: ServerConnection, members: Members) -> None:
+    members.add(websocket)
+    try:
+        async for message in websocket:
+            broadcast(members, message)
+    except ConnectionClosed:
+        pass
+    finally:
+        members.discard(websocket)
+        for member in list(members):
+            await member.close()

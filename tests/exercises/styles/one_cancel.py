@@ -270,3 +270,20 @@ async def asks_for_a_name_first(request: web.Request) -> web.WebSocketResponse:
     finally:
         await finish(close_all(resources))
     return ws
+
+
+@of.breaks("release")
+async def shields_each_and_waits_for_none(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    resources, cancel = await open_all(), None
+    try:
+        await echo(ws)
+    finally:
+        for resource in resources:
+            try:
+                await asyncio.shield(resource.close())
+            except asyncio.CancelledError as error:
+                cancel = error
+        if cancel is not None:
+            raise cancel
+    return ws

@@ -125,3 +125,20 @@ async def twenty_tries(request: web.Request) -> web.WebSocketResponse:
         if cancel is not None:
             raise cancel
     return ws
+
+
+@of.breaks("release")
+async def protects_all_but_the_last(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request)
+    database, queue, cache = await open_all()
+    try:
+        await echo(ws)
+    finally:
+        try:
+            await finish(database.close())
+        finally:
+            try:
+                await finish(queue.close())
+            finally:
+                await cache.close()
+    return ws

@@ -213,3 +213,11 @@ async def takes_an_empty_message_for_the_end(request: web.Request) -> web.WebSoc
                 async with asyncio.timeout(1):
                     await ws.send_str(message.data)
     return ws
+
+
+@of.breaks("keeps")
+async def has_no_patience_for_a_pong(request: web.Request) -> web.WebSocketResponse:
+    ws = await opened(request, heartbeat=0.05)
+    async with Database():
+        await echo(request, ws)
+    return ws

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 import labkit
 from tests.exercises.styles import styles_of
+from tests.exercises.styles.one_cancel import finish
 from tests.exercises.styles.survive_aiohttp import Database
 
 if TYPE_CHECKING:
@@ -208,3 +209,47 @@ async def takes_an_empty_message_for_the_end(websocket: ServerConnection) -> Non
                     break
                 async with asyncio.timeout(LIMIT):
                     await websocket.send(message)
+
+
+@of.breaks("keeps")
+async def has_no_patience_for_a_pong(websocket: ServerConnection) -> None:
+    async with Database():
+        with suppress(TimeoutError, ConnectionClosed):
+            while True:
+                try:
+                    async with asyncio.timeout(LIMIT):
+                        message = await websocket.recv()
+                except TimeoutError:
+                    async with asyncio.timeout(0.01):
+                        await (await websocket.ping())
+                else:
+                    async with asyncio.timeout(LIMIT):
+                        await websocket.send(message)
+
+
+@of.breaks("answers-late")
+async def wants_a_quick_pong_after_each_answer(websocket: ServerConnection) -> None:
+    async with Database():
+        with suppress(TimeoutError, ConnectionClosed):
+            while True:
+                try:
+                    async with asyncio.timeout(LIMIT):
+                        message = await websocket.recv()
+                except TimeoutError:
+                    async with asyncio.timeout(LIMIT):
+                        await (await websocket.ping())
+                else:
+                    await websocket.send(message)
+                    async with asyncio.timeout(0.15):
+                        await (await websocket.ping())
+
+
+@of.breaks("release")
+async def protects_the_closing_from_the_first_cancel_alone(websocket: ServerConnection) -> None:
+    database = await labkit.resource("database", closing=0.05).open()
+    try:
+        await converse(websocket)
+    except asyncio.CancelledError:
+        await finish(database.close())
+        raise
+    await database.close()
