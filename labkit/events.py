@@ -999,7 +999,9 @@ class LoopHeldUp(Event, frozen=True):
 
 @_kind("loop", "met", "{text}", shape="break", predictable=False)
 class LoopMet(Event, frozen=True):
-    """A handler writes to the client of another experiment, which is played in the same loop."""
+    """A handler writes to the client of another experiment in the same loop, or has one of an ``earlier`` one."""
+
+    earlier: bool = False
 
 
 @_kind("loop", "crowd", "{text}", predictable=False)

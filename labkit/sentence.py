@@ -89,8 +89,13 @@ def _handler_clauses(events: Events, marks: Landmarks, found: Findings) -> Itera
     if held := events.all(LoopHeldUp):
         total = describe_seconds(sum(event.seconds for event in held))
         yield f"another experiment kept the loop for {total}, so all times are unknown"
-    if events.first(LoopMet) is not None:
-        yield "another experiment had the same clients, so whose doing this is, is unknown"
+    if (met := events.first(LoopMet)) is not None:
+        whose = (
+            "it still had a client of an earlier experiment"
+            if met.earlier
+            else "another experiment had the same clients"
+        )
+        yield f"{whose}, so whose doing this is, is unknown"
     if len(events.all(HandlerNotice)) > _AGAIN:
         yield f"it was told more than {_AGAIN} times that the connection is over, and asked again"
     yield from _swallowed_clauses(events, marks)

@@ -241,7 +241,8 @@ def _blocks(played: Played) -> bool:
 
 
 def _has_met_others(played: Played) -> bool:
-    return played.run is not None and played.run.timeline.until_stop().first(LoopMet) is not None
+    met = None if played.run is None else played.run.timeline.until_stop().first(LoopMet)
+    return met is not None and not met.earlier  # an earlier one would be met again
 
 
 async def _play(job: Job, options: Mapping[str, Any]) -> Played:

@@ -58,8 +58,10 @@ class Work:
 
     @property
     def rests(self) -> bool:
-        """Whether its thread waits to be told to go on, such as by a queue, and nobody has told it yet."""
-        waiter = None if self.thread is None else local_of(self.thread, _WAIT, "waiter")
+        """Whether its thread waits to be told to go on, such as by a queue, and nobody has told it; or is to begin."""
+        if self.thread is None:
+            return True
+        waiter = local_of(self.thread, _WAIT, "waiter")
         return waiter is not None and bool(waiter.locked())
 
     def end(self, _: object = None) -> None:

@@ -7,13 +7,16 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import MethodType
 from typing import Any, Final, Literal, NamedTuple, Protocol
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
+from labkit.events import LoopMet
 from labkit.support.replacing import MISSING, replace
+from labkit.timeline import Timeline, scope
 from labkit.watch.cancels import tell_cause
 from labkit.watch.limits import Cause
 
@@ -92,6 +95,9 @@ _VARIADIC: Final = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
 #: The connections that are watched, by their ids. They live as long as they are watched.
 _watched: Final[dict[int, StandIns]] = {}
 
+#: Whose the connections were that a handler may still have, such as in a list of all its clients.
+_earlier: Final[WeakKeyDictionary[Any, ReferenceType[Timeline]]] = WeakKeyDictionary()
+
 
 class StandIns:
     """The stand-ins on one connection, which keeps its type and its behaviour.
@@ -114,7 +120,18 @@ class StandIns:
         notices: how many times a method has reported that the connection is lost.
     """
 
-    __slots__ = ("_class", "_loss_type", "_own", "by_library", "connection", "entered", "methods", "notices", "watcher")
+    __slots__ = (
+        "_class",
+        "_here",
+        "_loss_type",
+        "_own",
+        "by_library",
+        "connection",
+        "entered",
+        "methods",
+        "notices",
+        "watcher",
+    )
 
     def __init__(
         self,
@@ -130,6 +147,7 @@ class StandIns:
         self.entered: list[Entered] = []
         self.by_library = by_library
         self.notices = 0
+        self._here = scope.get()
         self._loss_type = loss_type
         self._class = _enter(type(connection), methods)
         own = getattr(connection, "__dict__", {})
@@ -148,6 +166,9 @@ class StandIns:
             else:
                 vars(self.connection)[name] = before
         _leave(type(self.connection), self.methods)
+        if self._here is not None and not self._here.timeline.lent:
+            with suppress(TypeError):  # nothing can refer to it weakly
+                _earlier[self.connection] = ref(self._here.timeline)
 
     def report(self, name: str, exception: BaseException | None) -> None:
         """Tell of an exception that the handler gets from the library, if it is one that reports a lost connection.
@@ -240,6 +261,8 @@ def _stand_in(
     async def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         of = _watched.get(id(self))
         method = None if of is None else of.methods.get(name)
+        if of is None:
+            _meet(self)
         # Otherwise the library calls its own method, not the handler.
         if of is None or method is None or _in_method.get():
             return await function(self, *args, **kwargs)
@@ -279,6 +302,17 @@ def _stand_in(
             await items.aclose()
 
     return iterate if stream else call
+
+
+def _meet(connection: Any) -> None:
+    """Record that a handler still has a connection of an earlier experiment, whose handler the lab may have stopped."""
+    here = scope.get()
+    if here is None or here.lane != "handler" or here.timeline.lent:
+        return
+    with suppress(TypeError):  # nothing can refer to it weakly
+        before = _earlier.get(connection)
+        if before is not None and before() is not here.timeline and here.timeline.first(LoopMet) is None:
+            here.timeline.append(LoopMet(earlier=True, text="the handler has a client of an earlier experiment"))
 
 
 class Entered:

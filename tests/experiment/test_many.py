@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import WebSocket, WebSocketDisconnect
 from websockets.asyncio.server import broadcast
 
 import labkit
@@ -333,3 +334,41 @@ async def test_what_cannot_travel_is_told_in_one_sentence() -> None:
 def test_the_lab_itself_travels_by_name() -> None:
     """A handler names ``labkit``; in the other process that is the one which is installed there."""
     assert pickle.loads(pickle.dumps(labkit)) is labkit
+
+
+class Manager:
+    """As FastAPI's documentation has it: a client whose handler is cancelled stays in the list."""
+
+    def __init__(self) -> None:
+        self.active: list[WebSocket] = []
+
+    async def connect(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        self.active.append(websocket)
+
+    async def broadcast(self, message: str) -> None:
+        for each in self.active:
+            await each.send_text(message)
+
+
+async def test_a_client_of_an_earlier_experiment_is_told() -> None:
+    """The lab has stopped its handler, so what comes of it is not the handler's doing alone."""
+    manager = Manager()
+
+    async def chat(websocket: WebSocket) -> None:
+        await manager.connect(websocket)
+        try:
+            while True:
+                await manager.broadcast(await websocket.receive_text())
+        except WebSocketDisconnect:
+            manager.active.remove(websocket)
+
+    first, second = [await labkit.play(chat, on="asgi", fault="reset", clients=2) for _ in range(2)]
+    assert first.timeline.first(LoopMet) is None
+    assert first.outcome == "clean"
+    met = second.timeline.first(LoopMet)
+    assert met is not None
+    assert met.earlier
+    assert (
+        "it still had a client of an earlier experiment, so whose doing this is, is unknown" in second.verdict.sentence
+    )
