@@ -14,7 +14,7 @@ from typing import Any, Final
 from labkit.events import LoopEnded, LoopException, LoopLeaked
 from labkit.remains.callbacks import Callback, callbacks_of, describe_callback, end_callbacks
 from labkit.remains.started import Key, Started, starts_of
-from labkit.remains.tasks import ALL, closed_by, describe_task, name_task, tasks_of, where
+from labkit.remains.tasks import ALL, closed_by, describe_task, is_kept, name_task, tasks_of, where
 from labkit.support.wording import describe_briefly, describe_exception
 from labkit.timeline import APPLICATION, Scope, Timeline, scope
 
@@ -88,6 +88,7 @@ class Outlived:
         packages: the packages of the server's library, whose own tasks do not count.
         number: the number of the handler's connection on the server's side; None for what no handler has started.
         holds: tells in words what the library still holds of the connection, or returns "".
+        shared: tells whether handlers of other connections run.
     """
 
     # There is one for each connection.
@@ -100,16 +101,23 @@ class Outlived:
         "_holds",
         "_number",
         "_packages",
+        "_shared",
         "_tasks",
         "_timeline",
         "_told",
     )
 
     def __init__(
-        self, timeline: Timeline, packages: Collection[str], number: int | None, holds: Callable[[], str]
+        self,
+        timeline: Timeline,
+        packages: Collection[str],
+        number: int | None,
+        holds: Callable[[], str],
+        shared: Callable[[], bool],
     ) -> None:
         self._timeline = timeline
         self._holds = holds
+        self._shared = shared
         self._packages = packages
         self._number = number
         # Most handlers leave nothing.
@@ -172,6 +180,8 @@ class Outlived:
         """
         for task in tasks.of(self._number):
             self._follow(task)
+        if self._ended and self._tasks and self._shared():  # the handlers of others may have it too
+            self._tasks = [task for task in self._tasks if not is_kept(task, self._timeline)]
         self._begun = frozenset()
 
     def alive(self, tasks: Tasks) -> bool:

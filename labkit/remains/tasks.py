@@ -21,7 +21,19 @@ from labkit.remains.started import starts_of
 from labkit.support.clock import scaled
 from labkit.timeline import Scope, Timeline, scope
 
-__all__ = ["ALL", "closed_by", "describe_task", "name_task", "reap", "scope_of", "steps", "tasks_of", "track", "where"]
+__all__ = [
+    "ALL",
+    "closed_by",
+    "describe_task",
+    "is_kept",
+    "name_task",
+    "reap",
+    "scope_of",
+    "steps",
+    "tasks_of",
+    "track",
+    "where",
+]
 
 #: How long a task that was left behind may take to end when it is cancelled, in seconds.
 _REAP: Final = 0.5
@@ -31,6 +43,9 @@ _TRIES: Final = 5
 
 #: The attribute with a task's scope on Python 3.11. It is on the task, so that it lives as long as the task.
 _SCOPE = "_labkit_scope"
+
+#: The attribute of a task that the handler's module keeps.
+_KEPT: Final = "_labkit_kept"
 
 #: From so many tasks of one connection on, those that have ended are forgotten whenever their number has doubled.
 _MANY: Final = 16
@@ -252,7 +267,7 @@ async def reap(timeline: Timeline) -> None:
         name = describe_task(task)
         key = name, where(task, timeline).number
         told[key] -= 1
-        if told[key] < 0:
+        if told[key] < 0 and not getattr(task, _KEPT, False):
             where(task, timeline).record(LoopLeaked("task", name, stubborn=False, text=name_task(task)))
         task.cancel()
     if left:
@@ -306,6 +321,20 @@ def _close_one(coroutine: Any) -> None:
 def _retrieve(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+def is_kept(task: asyncio.Task[Any], timeline: Timeline) -> bool:
+    """Tell whether the handler's module keeps a task, or an object of it: the next connection finds it there.
+
+    Args:
+        task: the task; it is marked.
+        timeline: the experiment's timeline.
+    """
+    starts = starts_of(timeline)
+    if starts is not None and starts.keeps(task):
+        setattr(task, _KEPT, True)
+        return True
+    return False
 
 
 def where(task: asyncio.Task[Any], timeline: Timeline) -> Scope:

@@ -57,7 +57,11 @@ class Aftermath:
         self._calls = calls
         self._outlines = outlines
         self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()  # the library's, of the handlers
-        self._left = _Each(lambda number: Outlived(timeline, packages, number, partial(self._held, number)))
+        self._left = _Each(
+            lambda number: Outlived(
+                timeline, packages, number, partial(self._held, number), partial(self._others_run, number)
+            )
+        )
 
     def handler_begins(self, number: int, task: asyncio.Task[Any] | None) -> None:
         """Note the library's task in which a handler runs, watched closely."""
@@ -160,6 +164,9 @@ class Aftermath:
         running = {call.number for call in self._calls if only is None or call.number in only}
         ended = [self._left[number] for number in sorted(numbers) if number not in running]
         return ended if running or self._outlines.running else [*ended, self._left[None]]
+
+    def _others_run(self, number: int | None) -> bool:
+        return any(call.number != number for call in self._calls)
 
     def _held(self, number: int | None) -> str:
         """What the library still holds of a connection, though nothing of it runs any more."""

@@ -160,7 +160,7 @@ async def test_a_callback_that_runs_in_the_last_moment_is_not_left() -> None:
         if "over" not in kept:
             loop.call_soon(again)
 
-    left = Outlived(timeline, {"websockets"}, 1, lambda: "")
+    left = Outlived(timeline, {"websockets"}, 1, lambda: "", lambda: False)
     token = scope.set(Scope(timeline, "handler", 1))
     loop.call_soon(once)
     loop.call_soon(again)

@@ -8,7 +8,9 @@ import contextvars
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import broadcast
 
+import labkit
 from labkit.remains.tasks import describe_task, reap, scope_of, tasks_of, track
 from labkit.support.loop import until_done
 from labkit.timeline import Scope, Timeline, scope
@@ -174,3 +176,54 @@ async def test_a_task_that_must_not_be_left_half_done() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await until_done(work_task) == "done"
+
+
+class Ticker:
+    """Tells all its clients the time, from the first one's coming on."""
+
+    def __init__(self) -> None:
+        self.clients: set[Any] = set()
+        self.task: asyncio.Task[None] | None = None
+
+    async def tick(self) -> None:
+        while self.clients:
+            broadcast(self.clients, "tick")
+            await asyncio.sleep(0.02)
+
+    async def serve(self, websocket: Any) -> None:
+        self.clients.add(websocket)
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.tick())
+        try:
+            await websocket.wait_closed()
+        finally:
+            self.clients.discard(websocket)
+
+
+async def test_a_task_for_all_connections_is_not_ones_to_end() -> None:
+    """The handler of the first client has started it, and those of the others have it too, as long as there are any."""
+    ticker = Ticker()
+    run = await labkit.play(ticker.serve, on="websockets", fault="reset", clients=2, messages=(), patience=0.3)
+    assert run.verdict.leaked == ()
+    assert ticker.task is not None
+    assert ticker.task.done()  # the lab has ended it
+
+
+class Forgetful:
+    """Has a task for each connection, in the same place."""
+
+    task: asyncio.Task[None] | None = None
+
+    async def serve(self, websocket: Any) -> None:
+        self.task = asyncio.create_task(asyncio.sleep(60), name="pump")
+        await websocket.wait_closed()
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+async def test_a_task_in_the_place_of_all_is_ones_own_if_nobody_else_has_it(clients: int) -> None:
+    """The next connection puts its own there."""
+    run = await labkit.play(
+        Forgetful().serve, on="websockets", fault="reset", clients=clients, messages=(), patience=0.3
+    )
+    line = Forgetful.serve.__code__.co_firstlineno + 1
+    assert run.verdict.leaked == (f"task pump (sleep), started in line {line}",)
