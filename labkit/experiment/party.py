@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from labkit.errors import BadValue, LabError
-from labkit.events import HandlerEnd
+from labkit.events import ClientEnded, ClientRecv, ClientSend, HandlerEnd
 from labkit.experiment.hosting import host
 from labkit.experiment.wire import Wire
 from labkit.support.checks import check_seconds
@@ -49,19 +49,19 @@ class Guest:
         self.client: Final = client
         self.server: Final = server
         self._timeline = timeline
+        self._named = {"who": name}
         self._call = call
         self._listening = asyncio.create_task(self._listen())
 
     @property
     def received(self) -> list[str]:
         """What it has received, in order, without blanks around."""
-        return [event.text for event in self._timeline.select("client", "recv") if event.data["who"] == self.name]
+        return [event.text for event in self._timeline.all(ClientRecv) if event.more == self._named]
 
     @property
     def code(self) -> int | None:
         """The close code that it was told while the party lasted; None if it was connected until then."""
-        ended = (event for event in self._timeline.select("client", "ended") if event.data["who"] == self.name)
-        return next((event.data["code"] for event in ended), None)
+        return next((event.code for event in self._timeline.all(ClientEnded) if event.more == self._named), None)
 
     @property
     def ending(self) -> str | None:
@@ -74,7 +74,7 @@ class Guest:
         Args:
             message: the message.
         """
-        self._timeline.record("client", "send", message, {"who": self.name})
+        self._timeline.append(ClientSend(None, None, text=message, more=self._named))
         await self.client.send(message)
 
     async def settled(self) -> None:
@@ -95,9 +95,9 @@ class Guest:
     async def _listen(self) -> None:
         with suppress(ConnectionClosed):
             async for message in self.client:
-                self._timeline.record("client", "recv", str(message).strip(), {"who": self.name})
+                self._timeline.append(ClientRecv(None, None, text=str(message).strip(), more=self._named))
         code = self.client.close_code
-        self._timeline.record("client", "ended", f"{code}", {"who": self.name, "code": code})
+        self._timeline.append(ClientEnded(None, code, None, text=f"{code}", more=self._named))
 
 
 class Party(Mapping[str, Guest]):
