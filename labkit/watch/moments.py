@@ -35,7 +35,7 @@ class Moment:
         self._served = served
         self._loop = asyncio.get_running_loop()
         self._came = asyncio.Event()
-        self._holds = False
+        # What the handler waits for that is held; done, when it is held no more.
         self._gate: asyncio.Future[None] | None = None
 
     # Called where the experiment runs.
@@ -43,7 +43,7 @@ class Moment:
     @property
     def has_come(self) -> bool:
         """Whether the moment has come."""
-        return self._holds or self._came.is_set()
+        return self._gate is not None or self._came.is_set()
 
     async def wait(self) -> None:
         """Wait until the moment has come."""
@@ -53,8 +53,7 @@ class Moment:
         """Note that the fault has begun to strike."""
 
     def release(self) -> None:
-        """Let the handler go on."""
-        self._holds = False
+        """Let the handler go on, in the next turn of its loop: a cancel that the fault has begun comes to it first."""
         if self._gate is not None:
             self._gate.get_loop().call_soon_threadsafe(self._open)
 
@@ -71,7 +70,7 @@ class Moment:
         Args:
             number: the number of its connection.
         """
-        if not self._holds and self._gate is None and number in self._served() and self._is_now():
+        if self._gate is None and number in self._served() and self._is_now():
             self._come()
 
     def closes(self, number: int, *, spoken: bool) -> None:
@@ -88,20 +87,21 @@ class Moment:
         Args:
             number: the number of its connection.
         """
-        return self._gate if self._holds and number in self._served() else None
+        if self._gate is None or self._gate.done():
+            return None
+        return self._gate if number in self._served() else None
 
     def _is_now(self) -> bool:
         """Whether this suspension of the handler is the moment."""
         return False
 
     def _come(self) -> None:
-        self._holds = True
         self._gate = asyncio.get_running_loop().create_future()
         self._loop.call_soon_threadsafe(self._came.set)
 
     def _open(self) -> None:
         assert self._gate is not None
-        if not self._gate.done():
+        if not self._gate.done():  # a cancel may have come to the handler there
             self._gate.set_result(None)
 
 

@@ -139,7 +139,8 @@ def test_a_file_that_serves_when_it_is_imported_is_told(folder: Path, how: str) 
 )
 def test_ctrl_c_ends_a_command_without_a_traceback(folder: Path, command: str) -> None:
     """With the exit status that shells give; also in code that is a string, as in each import of a dataclass."""
-    slow = "import time\nopen('started', 'w').close()\ntime.sleep(1000)\n"
+    # Python looks for signals before it sleeps, and not once more when it begins to: one long sleep could miss it.
+    slow = "import time\nopen('started', 'w').close()\nfor _ in range(10_000): time.sleep(0.01)\n"
     (folder / "slow.py").write_text(slow)
     (folder / "text.py").write_text(f"exec({slow!r})\n")
     (folder / "kept.py").write_text(SERVER + "\nopen('started', 'w').close()\n")
