@@ -23,6 +23,7 @@ from labkit.events import (
     LibraryTcp,
     LibraryTcpClosed,
     LoopMet,
+    LoopStop,
 )
 from labkit.introspection.alone import users_code_runs
 from labkit.introspection.origin import is_users
@@ -285,10 +286,14 @@ class Tap(asyncio.Protocol):
         ours = self._scope.timeline
         if here.timeline is ours or here.lane != "handler" or ours.lent:
             return
-        writes = (here.timeline, "the handler writes to a client of another experiment")
-        for timeline, text in (writes, (ours, "the handler of another experiment writes to the client")):
+        earlier = ours.first(LoopStop) is not None
+        text = "has a client of an earlier experiment" if earlier else "writes to a client of another experiment"
+        met = {here.timeline: LoopMet(earlier=earlier, text=f"the handler {text}")}
+        if not earlier:
+            met[ours] = LoopMet(text="the handler of another experiment writes to the client")
+        for timeline, event in met.items():
             if timeline.first(LoopMet) is None:
-                timeline.append(LoopMet(text=text))
+                timeline.append(event)
 
     def _wait(self, turns: int = _AT_ONCE) -> None:
         """Note after some turns of the loop that the library waits for the client's Close, if it has sent its own."""
