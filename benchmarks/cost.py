@@ -4,20 +4,19 @@ python benchmarks/cost.py [--rounds 7] [kinds ...]
 
 What counts is the CPU time of the loop's thread, and rounds are played in turns: what else a machine does slows either
 side. What was asked for is 1.25 times the bare handler on Python 3.12 and later, and twice on 3.11. The last figures,
-as ratios, with those of before the handler was let alone at each turn of the loop, on a busy machine with two cores:
+as ratios, on a machine with two cores and nothing else to do, where they vary by a tenth, on 3.11 by a third:
 
-                            3.11            3.12            3.13
-                        before  now     before  now     before  now
-    loop                  2.3   2.2       1.0   1.0       1.1   1.0
-    calls_a_helper        2.7   2.4       1.0   1.0       1.0   1.0
-    calls_a_method        2.6   1.9       1.1   1.1       1.1   1.1
-    iterates_a_generator  2.9   2.0       1.0   1.0       1.0   1.0
-    comprehends           2.1   2.1       1.1   1.1       1.2   1.1
-    reads_json            2.1   1.9       1.1   1.0       1.2   1.2
-    in_the_handler        1.9   1.7       1.0   1.0       1.0   1.0
-    awaits                8.5   4.1       3.8   1.4       4.1   1.5
-    sends                 4.7   2.7       3.5   2.0       3.5   1.8
-    typical               3.5   3.1       1.3   1.2       1.3   1.3
+                            3.11    3.12    3.13
+    loop                     2.4     0.9     1.0
+    calls_a_helper           3.8     1.0     1.0
+    calls_a_method           2.7     1.0     1.2
+    iterates_a_generator     3.3     1.1     1.1
+    comprehends              2.2     1.2     1.3
+    reads_json               2.1     1.0     1.1
+    in_the_handler           2.5     1.1     0.9
+    awaits                   3.9     1.1     1.4
+    sends                    3.3     1.9     1.6
+    typical                  3.8     1.3     1.3
 
 What the rest consists of:
 
@@ -26,12 +25,11 @@ What the rest consists of:
   which takes twice the time whether anybody is told of a line or not. Only after 5,000 calls in one step is no trace
   set until the step ends; what may have been missed by then is unknown, so that is not done sooner, nor for loops
   alone. ``sys.setprofile``, in place of the trace, would be half as slow, but is told of each call of a function of C.
-- ``awaits``: of a handler that does nothing but let others have their turn, which takes 3 to 4 µs, 1.5 µs more on 3.12
+- ``awaits``: of a handler that does nothing but let others have their turn, which takes 4 to 6 µs, 1 µs more on 3.12
   and later: that a step begins (what blocks the loop is seen so), and that the handler waits (the await is counted, and
-  a fault may strike). On 3.11, 11 µs: the trace is set and taken back, and is called for each function on the way.
-- ``sends``: 10 µs beside 12 of the library and the system. The event, with its text, is a third of that; the others are
-  that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is some 50 µs
-  for each until 5,000 functions have been called.
+  a fault may strike). On 3.11, 16 µs: the trace is set and taken back, and is called for each function on the way.
+- ``sends``: 8 µs beside 10 to 13 of the library and the system. The event, with its text, is a third of that; the others are
+  that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is some 25 µs.
 - ``typical``: 0.4 ms on 3.12 and later, and most of it once: each line, and each method, comes for the first time. On
   3.11 its work, as above.
 """
