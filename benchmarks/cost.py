@@ -28,8 +28,9 @@ What the rest consists of:
 - ``awaits``: of a handler that does nothing but let others have their turn, which takes 4 to 6 µs, 1 µs more on 3.12
   and later: that a step begins (what blocks the loop is seen so), and that the handler waits (the await is counted, and
   a fault may strike). On 3.11, 16 µs: the trace is set and taken back, and is called for each function on the way.
-- ``sends``: 8 µs beside 10 to 13 of the library and the system. The event, with its text, is a third of that; the others are
-  that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is some 25 µs.
+- ``sends``: 8 µs beside 10 to 13 of the library and the system. The event, with its text, is a third of that; the
+  others are that the method is called and what comes out of it, and that the library's bytes are counted. On 3.11 it is
+  some 25 µs.
 - ``typical``: 0.4 ms on 3.12 and later, and most of it once: each line, and each method, comes for the first time. On
   3.11 its work, as above.
 """
