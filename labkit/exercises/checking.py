@@ -27,14 +27,13 @@ from labkit.exercises.registry import EXERCISES
 from labkit.exercises.report import Report, RuleResult
 from labkit.exercises.summary import Summary
 from labkit.experiment.clocks import AUTOJUMP, on_autojump, one_autojump_loop, why_real
-from labkit.experiment.play import play
+from labkit.experiment.play import play, when_blocked
 from labkit.experiment.run import Run
 from labkit.support.autojump import ClockName
 from labkit.support.checks import find
 from labkit.support.clock import scaled
 from labkit.support.descriptors import descriptors_for, room_for
 from labkit.support.loop import check_loop
-from labkit.watch.block import when_blocked
 from labkit.watch.handler import may_be_awaited, original
 
 __all__ = ["check"]

@@ -37,11 +37,11 @@ from labkit.support.descriptors import descriptors_for, enough_descriptors
 from labkit.support.interrupts import cancel_on_interrupt
 from labkit.support.loop import check_loop
 from labkit.timeline import Timeline
-from labkit.watch.block import take_part, when_blocked
+from labkit.watch.block import take_part
 from labkit.watch.handler import check_handler
 from labkit.wire import Relay
 
-__all__ = ["check_values", "in_company", "play"]
+__all__ = ["check_values", "in_company", "play", "when_blocked"]
 
 #: What a client sends if nothing else is said.
 MESSAGES: Final = ("hello",)
@@ -49,6 +49,11 @@ MESSAGES: Final = ("hello",)
 #: Where others are played in the same loop, which a handler that blocks must not hold up twice: what is called in place
 #: of playing it again.
 in_company: Final[ContextVar[Callable[[], None] | None]] = ContextVar("labkit_in_company", default=None)
+
+#: What is called, in any thread, for each step in which the handler keeps its loop, while an experiment is played.
+when_blocked: Final[ContextVar[Callable[[HandlerBlocked], None] | None]] = ContextVar(
+    "labkit_when_blocked", default=None
+)
 
 
 async def play(

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context
 from types import CodeType
 from typing import Any, Final
 
@@ -38,7 +38,6 @@ __all__ = [
     "step_runners",
     "take_part",
     "watch_blocks",
-    "when_blocked",
     "when_step_ends",
 ]
 
@@ -62,11 +61,6 @@ _SAY: Final = 3.0
 _SHARE: Final = 0.5
 
 _log = logging.getLogger("labkit")
-
-#: What is called, in any thread, for each step in which the handler keeps its loop, while an experiment is played.
-when_blocked: Final[ContextVar[Callable[[HandlerBlocked], None] | None]] = ContextVar(
-    "labkit_when_blocked", default=None
-)
 
 
 class Blocks:
