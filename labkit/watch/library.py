@@ -22,8 +22,6 @@ from labkit.events import (
     LibraryResumed,
     LibraryTcp,
     LibraryTcpClosed,
-    LoopMet,
-    LoopStop,
 )
 from labkit.introspection.alone import users_code_runs
 from labkit.introspection.origin import is_users
@@ -32,6 +30,7 @@ from labkit.support.wording import describe_exception
 from labkit.timeline import Scope, Timeline, scope
 from labkit.watch.asked import asked_by_user
 from labkit.watch.control import CLOSE, PING, PONG, ControlFrames
+from labkit.watch.meetings import meet
 from labkit.watch.stand_ins import method_of_handler
 
 __all__ = ["Tap", "TappedTransport"]
@@ -246,7 +245,7 @@ class Tap(asyncio.Protocol):
     def writes(self, data: bytes | bytearray | memoryview) -> None:
         """Record what the library sends."""
         if (here := scope.get()) is not self._scope and here is not None:
-            self._meet(here)
+            meet(self._scope.timeline, here)
         if self._frames_out is not None:
             self._frames_out.feed(data)
         elif self._head is not None and bytes(data[: len(_SWITCHING)]) == _SWITCHING:
@@ -264,7 +263,7 @@ class Tap(asyncio.Protocol):
             how: the method that it calls. ``write_eof`` ends its own direction alone; ``abort`` drops unsent bytes.
         """
         if (here := scope.get()) is not None:
-            self._meet(here)
+            meet(self._scope.timeline, here)
         if self._frames_out is None or self.transport is None or self.transport.is_closing():
             return
         if not self._ended:
@@ -280,20 +279,6 @@ class Tap(asyncio.Protocol):
             what += " without waiting for an answer to its Close"
         more = f", and drops {dropped:,} unsent bytes" if dropped else ""
         self._scope.record(LibraryTcpClosed(how, dropped, text=what + more))
-
-    def _meet(self, here: Scope) -> None:
-        """Record in both experiments that the handler of another one, which keeps all its clients, has this one too."""
-        ours = self._scope.timeline
-        if here.timeline is ours or here.lane != "handler" or ours.lent:
-            return
-        earlier = ours.first(LoopStop) is not None
-        text = "has a client of an earlier experiment" if earlier else "writes to a client of another experiment"
-        met = {here.timeline: LoopMet(earlier=earlier, text=f"the handler {text}")}
-        if not earlier:
-            met[ours] = LoopMet(text="the handler of another experiment writes to the client")
-        for timeline, event in met.items():
-            if timeline.first(LoopMet) is None:
-                timeline.append(event)
 
     def _wait(self, turns: int = _AT_ONCE) -> None:
         """Note after some turns of the loop that the library waits for the client's Close, if it has sent its own."""

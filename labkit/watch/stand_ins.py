@@ -7,18 +7,17 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from types import MethodType
 from typing import Any, Final, Literal, NamedTuple, Protocol
-from weakref import ReferenceType, WeakKeyDictionary, ref
 
-from labkit.events import LoopMet
 from labkit.support.replacing import MISSING, replace
-from labkit.timeline import Timeline, scope
+from labkit.timeline import scope
 from labkit.watch.cancels import tell_cause
 from labkit.watch.limits import Cause
+from labkit.watch.meetings import meet_left, note_left
 
 __all__ = [
     "Entered",
@@ -95,9 +94,6 @@ _VARIADIC: Final = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
 #: The connections that are watched, by their ids. They live as long as they are watched.
 _watched: Final[dict[int, StandIns]] = {}
 
-#: Whose the connections were that a handler may still have, such as in a list of all its clients.
-_earlier: Final[WeakKeyDictionary[Any, ReferenceType[Timeline]]] = WeakKeyDictionary()
-
 
 class StandIns:
     """The stand-ins on one connection, which keeps its type and its behaviour.
@@ -166,9 +162,7 @@ class StandIns:
             else:
                 vars(self.connection)[name] = before
         _leave(type(self.connection), self.methods)
-        if self._here is not None and not self._here.timeline.lent:
-            with suppress(TypeError):  # nothing can refer to it weakly
-                _earlier[self.connection] = ref(self._here.timeline)
+        note_left(self.connection, self._here)
 
     def report(self, name: str, exception: BaseException | None) -> None:
         """Tell of an exception that the handler gets from the library, if it is one that reports a lost connection.
@@ -262,7 +256,7 @@ def _stand_in(
         of = _watched.get(id(self))
         method = None if of is None else of.methods.get(name)
         if of is None:
-            _meet(self)
+            meet_left(self)
         # Otherwise the library calls its own method, not the handler.
         if of is None or method is None or _in_method.get():
             return await function(self, *args, **kwargs)
@@ -302,17 +296,6 @@ def _stand_in(
             await items.aclose()
 
     return iterate if stream else call
-
-
-def _meet(connection: Any) -> None:
-    """Record that a handler still has a connection of an earlier experiment, whose handler the lab may have stopped."""
-    here = scope.get()
-    if here is None or here.lane != "handler" or here.timeline.lent:
-        return
-    with suppress(TypeError):  # nothing can refer to it weakly
-        before = _earlier.get(connection)
-        if before is not None and before() is not here.timeline and here.timeline.first(LoopMet) is None:
-            here.timeline.append(LoopMet(earlier=True, text="the handler has a client of an earlier experiment"))
 
 
 class Entered:
