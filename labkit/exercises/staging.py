@@ -92,39 +92,6 @@ class TalksOn(Fault, name="talks-on", family=_FAMILY):
 
 
 @dataclass(frozen=True)
-class InTheMiddle(Fault, name="in-the-middle", family=_FAMILY):
-    """A fault strikes when the handler has received one more message, and is still busy with it.
-
-    The client sends it twice. A handler that takes one after the other has not received the second by then.
-
-    Args:
-        fault: the name of the fault.
-        message: the message.
-    """
-
-    happened = "it struck in the middle of a job"
-    ends = "connection"
-    demands = "end"
-    needs = "server"
-
-    fault: str = "shutdown"
-    message: str = "30"
-
-    async def due(self, scene: Scene) -> bool:
-        """Wait for the answers to all before it, send the message, and wait until the handler has it; and again."""
-        await _all_answered(scene)
-        for limit in (scene.patience, scaled(_SECOND)):
-            start = len(scene.timeline)
-            scene.client.send(self.message)
-            await scene.timeline.until(lambda event: isinstance(event, HandlerRecv), limit, start=start)
-        return True
-
-    async def strike(self, scene: Scene) -> None:
-        """Let the fault strike."""
-        await find_fault(self.fault).strike(scene)
-
-
-@dataclass(frozen=True)
 class WhenAnswered(Fault, name="when-answered", family=_FAMILY):
     """A fault strikes when the client has an answer to each of its messages, in whatever way the handler works on them.
 
@@ -147,6 +114,31 @@ class WhenAnswered(Fault, name="when-answered", family=_FAMILY):
     async def strike(self, scene: Scene) -> None:
         """Let the fault strike."""
         await find_fault(self.fault).strike(scene)
+
+
+@dataclass(frozen=True)
+class InTheMiddle(WhenAnswered, name="in-the-middle", family=_FAMILY):
+    """A fault strikes when the handler has received one more message, and is still busy with it.
+
+    The client sends it twice. A handler that takes one after the other has not received the second by then.
+
+    Args:
+        fault: the name of the fault.
+        message: the message.
+    """
+
+    happened = "it struck in the middle of a job"
+
+    message: str = "30"
+
+    async def due(self, scene: Scene) -> bool:
+        """Wait for the answers to all before it, send the message, and wait until the handler has it; and again."""
+        await super().due(scene)
+        for limit in (scene.patience, scaled(_SECOND)):
+            start = len(scene.timeline)
+            scene.client.send(self.message)
+            await scene.timeline.until(lambda event: isinstance(event, HandlerRecv), limit, start=start)
+        return True
 
 
 @dataclass(frozen=True)

@@ -163,17 +163,21 @@ def runs_users_code(thread: int) -> bool:
         thread: the thread's identifier.
     """
     for code, _, names in stack_of(thread):
-        module = str(names.get("__name__", ""))
-        if module in _RUNS or (module, code.co_name) in _LOOP:
+        if _is_outside(str(names.get("__name__", "")), code.co_name):
             return False
         if is_users(code.co_filename):
             return True
     return False
 
 
+def _is_outside(module: str, function: str) -> bool:
+    """Whether a function of a module runs the handler, or a loop."""
+    return module in _RUNS or (module, function) in _LOOP
+
+
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     """The frames on the stack, down to what runs the handler, or a loop."""
-    while frame is not None and _module(frame) not in _RUNS and (_module(frame), frame.f_code.co_name) not in _LOOP:
+    while frame is not None and not _is_outside(_module(frame), frame.f_code.co_name):
         yield frame
         frame = frame.f_back
 
